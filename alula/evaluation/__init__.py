@@ -1,0 +1,1 @@
+"""Statistics, flights in a second simulator, and the report."""

@@ -1,0 +1,1 @@
+"""From flight logs to robot parameters."""

@@ -1,0 +1,1 @@
+"""Simulators: physics, sensors, randomisation behind one protocol."""

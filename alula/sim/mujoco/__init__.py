@@ -1,0 +1,1 @@
+"""MuJoCo scenes behind the simulator protocol."""

@@ -1,0 +1,1 @@
+"""The multirotor simulator: one model, compiled kernels, and their gradients."""

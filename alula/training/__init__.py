@@ -1,0 +1,1 @@
+"""Learners and the run around them."""
