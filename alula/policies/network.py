@@ -35,7 +35,9 @@ class Network:
         shapes_fit = (
             self.mean.shape == self.scale.shape
             and len(self.weights) == len(self.biases) >= 1
-            and all(w.shape == (i, o) for w, i, o in zip(self.weights, sizes, sizes[1:], strict=False))
+            and all(
+                w.shape == (i, o) for w, i, o in zip(self.weights, sizes, sizes[1:], strict=False)
+            )
             and all(b.shape == (o,) for b, o in zip(self.biases, sizes[1:], strict=False))
         )
         if not shapes_fit:

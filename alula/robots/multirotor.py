@@ -235,7 +235,9 @@ def load_robot(name_or_path: str | Path) -> Multirotor:
         path = Path(name_or_path)
         if not path.is_file():
             known = ", ".join(known_robots())
-            raise AlulaError(f"unknown robot {str(name_or_path)!r}; known: {known}, or a .toml file")
+            raise AlulaError(
+                f"unknown robot {str(name_or_path)!r}; known: {known}, or a .toml file"
+            )
     if path.stat().st_size > MAX_FILE_BYTES:
         raise AlulaError(f"robot file {path}: larger than {MAX_FILE_BYTES} bytes")
     try:

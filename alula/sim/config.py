@@ -1,0 +1,121 @@
+"""Settings of a flight, whichever physics flies it: rates, start, limits, randomisation, delays, noise."""
+
+from dataclasses import dataclass, field, fields
+
+from alula.errors import AlulaError
+
+MAX_DELAY_STEPS = 3
+MAX_HISTORY = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where an episode begins: uniform ranges around the reference at rest."""
+
+    position: float = 0.2
+    """Half-width of the box around the reference, per axis [m]."""
+    tilt: float = 1.5707963267948966
+    """Largest rotation angle about a random axis [rad]."""
+    velocity: float = 1.0
+    """Half-width per axis [m/s]."""
+    angular_velocity: float = 1.0
+    """Half-width per axis [rad/s]."""
+    rotor_fraction: float = 0.5
+    """Rotor speed over its maximum at the start [-]; negative starts at the hover throttle."""
+    at_rest: float = 0.1
+    """Share of the episodes that begin exactly at rest on the reference [-]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """An episode fails outside of these."""
+
+    position: float = 1.0
+    """Half-width of the box around the reference, per axis [m]."""
+    velocity: float = 10.0
+    """Largest velocity component [m/s]."""
+    angular_velocity: float = 35.0
+    """Largest body-rate component [rad/s]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Randomization:
+    """Per-episode vehicle parameters: relative half-widths of uniform ranges around the robot's."""
+
+    mass: float = 0.0
+    """Relative range of the mass [-]."""
+    inertia: float = 0.0
+    """Relative range of each moment of inertia, drawn on top of the mass's [-]."""
+    thrust: float = 0.0
+    """Relative range of the thrust curve, common to all rotors [-]."""
+    rotor: float = 0.0
+    """Relative range of each rotor's own thrust scale [-]."""
+    lag: float = 0.0
+    """Relative range of the rotor lags, up and down drawn apart [-]."""
+    torque: float = 0.0
+    """Relative range of the torque per thrust [-]."""
+    drag: float = 0.0
+    """Relative range of the drag [-]."""
+    action_delay_steps: tuple[int, int] = (0, 0)
+    """Smallest and largest delay of the action, whole steps drawn per episode [steps]."""
+    observation_delay_steps: tuple[int, int] = (0, 0)
+    """Smallest and largest delay of the measurements [steps]."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name.endswith("_steps"):
+                if len(value) != 2 or not 0 <= value[0] <= value[1] <= MAX_DELAY_STEPS:
+                    raise AlulaError(
+                        f"{f.name} is {value}; allowed: 0 <= low <= high <= {MAX_DELAY_STEPS}"
+                    )
+            elif not 0.0 <= value < 1.0:
+                raise AlulaError(f"randomization {f.name} is {value}; allowed: 0 <= range < 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disturbances:
+    """Forces and torques from outside; normal distributions, per axis."""
+
+    force: float = 1.0 / 20.0
+    """Standard deviation of the episode's constant force, in weights m g [-]."""
+    torque: float = 1.0 / 10000.0
+    """Standard deviation of the episode's constant torque, in m g times one metre [m]."""
+    gust: float = 0.0
+    """Standard deviation of the gust force (Ornstein-Uhlenbeck), in weights m g [-]."""
+    gust_time: float = 0.5
+    """Correlation time of the gusts [s]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimConfig:
+    """One flight setting."""
+
+    control_dt: float = 0.01
+    """Time between policy steps [s]."""
+    substeps: int = 1
+    """Physics steps per policy step; the physics step is control_dt / substeps."""
+    episode_steps: int = 500
+    """Time limit of an episode [steps]."""
+    history: int = 32
+    """Past actions the actor sees [steps]."""
+    noise: float = 1.0
+    """Factor on the robot's sensor noise [-]."""
+    start: Start = field(default_factory=Start)
+    """Where episodes begin."""
+    limits: Limits = field(default_factory=Limits)
+    """Where they fail."""
+    randomization: Randomization = field(default_factory=Randomization)
+    """Vehicle parameters and delays, drawn per episode."""
+    disturbances: Disturbances = field(default_factory=Disturbances)
+    """Constant and gust disturbances."""
+
+    def __post_init__(self) -> None:
+        if not 1e-4 <= self.control_dt <= 0.1:
+            raise AlulaError(f"control_dt is {self.control_dt}; allowed: 0.0001 to 0.1 s")
+        if not 1 <= self.substeps <= 100:
+            raise AlulaError(f"substeps is {self.substeps}; allowed: 1 to 100")
+        if self.episode_steps < 1:
+            raise AlulaError(f"episode_steps is {self.episode_steps}; allowed: >= 1")
+        if not 0 <= self.history <= MAX_HISTORY:
+            raise AlulaError(f"history is {self.history}; allowed: 0 to {MAX_HISTORY}")
