@@ -1,1 +1,1 @@
-"""From flight logs to robot parameters."""
+"""From a flight log to a robot file: read, estimate, say what the flight does not show."""

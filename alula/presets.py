@@ -1,0 +1,77 @@
+"""The one table of named experiments: plain frozen values, nothing is built here."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from alula.errors import AlulaError
+from alula.sim.config import Disturbances, Randomization, SimConfig
+from alula.training.config import ShortHorizonConfig
+
+TaskName = Literal["hover", "track"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A robot, a task, a flight setting and a learner."""
+
+    name: str
+    """Name on the command line."""
+    about: str
+    """What it is for, in one line."""
+    robot: str
+    """Robot name or file."""
+    task: TaskName
+    """Task."""
+    sim: SimConfig = field(default_factory=SimConfig)
+    """Flight setting."""
+    algo: ShortHorizonConfig = field(default_factory=ShortHorizonConfig)
+    """Learner."""
+
+
+RANDOMIZED = Randomization(mass=0.2, inertia=0.2, thrust=0.25, lag=0.4, action_delay_steps=(0, 2))
+"""The spread between published numbers of one and the same vehicle, and a little more."""
+
+PRESETS: tuple[Preset, ...] = (
+    Preset(
+        name="l2f-hover",
+        about="the benchmark of arXiv 2311.13081: hover from up to 90 degrees of tilt",
+        robot="crazyflie-l2f",
+        task="hover",
+    ),
+    Preset(
+        name="crazyflie-hover",
+        about="the default: the identified Crazyflie, randomised and delayed",
+        robot="crazyflie",
+        task="hover",
+        sim=SimConfig(randomization=RANDOMIZED),
+    ),
+    Preset(
+        name="crazyflie-track",
+        about="follow smooth trajectories and Lissajous figures with the identified Crazyflie",
+        robot="crazyflie",
+        task="track",
+        sim=SimConfig(randomization=RANDOMIZED),
+    ),
+    Preset(
+        name="x500-hover",
+        about="hover a 2 kg PX4 X500-class quadrotor",
+        robot="x500",
+        task="hover",
+        sim=SimConfig(
+            randomization=RANDOMIZED,
+            disturbances=Disturbances(torque=1e-3, gust=0.03),
+        ),
+    ),
+)
+
+
+def get_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        AlulaError: unknown name; the message lists the known ones.
+    """
+    for preset in PRESETS:
+        if preset.name == name:
+            return preset
+    raise AlulaError(f"unknown preset {name!r}; known: {', '.join(p.name for p in PRESETS)}")

@@ -1,0 +1,61 @@
+"""Settings of the learners."""
+
+from dataclasses import dataclass, field
+
+from alula.errors import AlulaError
+from alula.tasks.track import CostWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortHorizonConfig:
+    """Short-horizon actor-critic with analytic gradients (see `training/short_horizon.py`)."""
+
+    n_envs: int = 256
+    """Environments flown at once."""
+    updates: int = 100
+    """Gradient updates of the actor."""
+    horizon_start: int = 20
+    """Steps per update at the start [steps]."""
+    horizon_end: int = 60
+    """Steps per update from `horizon_ramp` of the updates on [steps]."""
+    horizon_ramp: float = 0.5
+    """Share of the updates over which the horizon grows [-]."""
+    hidden: tuple[int, int] = (64, 64)
+    """Widths of the actor's hidden layers."""
+    learning_rate: float = 4e-3
+    """Peak learning rate of the actor; falls to zero along a cosine."""
+    betas: tuple[float, float] = (0.8, 0.95)
+    """Adam's averaging factors."""
+    gamma: float = 0.99
+    """Discount per step [-]."""
+    max_grad_norm: float = 1.0
+    """Bound on the global norm of the actor's gradient."""
+    critic: bool = True
+    """Bootstrap the end of each horizon with a critic; without it the horizon just ends."""
+    privileged: bool = True
+    """The critic sees the true state, disturbance and parameters; else only what the actor sees."""
+    critic_hidden: tuple[int, int] = (64, 64)
+    """Widths of the critic's hidden layers."""
+    critic_learning_rate: float = 2e-3
+    """Learning rate of the critic."""
+    critic_updates: int = 2
+    """Gradient steps of the critic per actor update."""
+    td_lambda: float = 0.95
+    """Mixing of the critic's n-step targets [-]."""
+    weights: CostWeights = field(default_factory=CostWeights)
+    """Weights of the cost."""
+
+    def __post_init__(self) -> None:
+        if self.n_envs < 16 or self.n_envs % 16:
+            raise AlulaError(f"n_envs is {self.n_envs}; allowed: a positive multiple of 16")
+        if not 1 <= self.horizon_start <= self.horizon_end <= 128:
+            raise AlulaError(
+                f"horizons are {self.horizon_start}..{self.horizon_end}; "
+                "allowed: 1 <= start <= end <= 128"
+            )
+        if self.updates < 1:
+            raise AlulaError(f"updates is {self.updates}; allowed: >= 1")
+        if min(self.hidden + self.critic_hidden) < 1 or max(self.hidden + self.critic_hidden) > 512:
+            raise AlulaError(
+                f"hidden widths {self.hidden}, {self.critic_hidden}; allowed: 1 to 512"
+            )
