@@ -1,0 +1,71 @@
+"""Golden sequences: observations drawn for the record, and their replay through a policy."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from alula.policies.contract import ACTION_HISTORY, Contract, History
+from alula.policies.network import Network
+
+Act = Callable[[np.ndarray], np.ndarray]
+"""Actions [N, A] for network inputs [N, O], both float32."""
+
+
+def replay(contract: Contract, act: Act, supplied: np.ndarray) -> np.ndarray:
+    """Actions [K, T, A] of K sequences of supplied observations [K, T, supplied_size].
+
+    Every sequence starts from a reset; histories and `previous_action` are kept by `History`, as on
+    the robot, so an action comes back into later observations.
+    """
+    history = History(contract, supplied.shape[0])
+    actions = np.empty((*supplied.shape[:2], contract.action_size), np.float32)
+    for t in range(supplied.shape[1]):
+        action = act(history.observe(supplied[:, t]))
+        history.act(action)
+        actions[:, t] = action
+    return actions
+
+
+def draw_observations(contract: Contract, network: Network, seed: int, count: int) -> np.ndarray:
+    """Random supplied observations [count, T, supplied_size], T = longest history + 8.
+
+    Random walks of growing amplitude around the normaliser's mean, in units of its scale; rotation
+    matrices are rotation matrices; the last two sequences now and then leave the clip.
+    """
+    rng = np.random.default_rng(seed)
+    steps = max(e.history for e in contract.observation) + 8
+    amplitude = np.linspace(0.1, 1.5, count)[:, None, None]
+    parts, stop = [], 0
+    for entry in contract.observation:
+        stop += entry.size * entry.history
+        if entry.name == ACTION_HISTORY:
+            continue
+        newest = slice(stop - entry.size, stop)
+        walk = rng.normal(size=(count, steps, entry.size))
+        walk[:, 1:] *= 0.2
+        walk = np.cumsum(walk, axis=1) * amplitude
+        if entry.name.startswith("rot_") and entry.size == 9:
+            parts.append(_rotations(rng, count, steps))
+            continue
+        beyond = rng.random(walk.shape) < 0.02
+        beyond[:-2] = False
+        walk = np.where(beyond, np.sign(walk) * 1.5 * network.clip, walk)
+        scale = np.maximum(np.abs(network.scale[newest].astype(np.float64)), 1e-6)
+        parts.append(network.mean[newest] + walk / scale)
+    drawn = np.concatenate(parts, axis=2)
+    return np.clip(drawn, -1e30, 1e30).astype(np.float32)
+
+
+def _rotations(rng: np.random.Generator, count: int, steps: int) -> np.ndarray:
+    """Row-major rotation matrices [count, steps, 9] along random walks of unit quaternions."""
+    q = rng.normal(size=(count, steps, 4))
+    q[:, 1:] *= 0.1
+    q = np.cumsum(q, axis=1)
+    w, x, y, z = np.moveaxis(q / np.linalg.norm(q, axis=2, keepdims=True), 2, 0)
+    # R(q) of the unit quaternion q = (w, x, y, z), row by row.
+    rows = [
+        *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    ]
+    return np.stack(rows, axis=2)
