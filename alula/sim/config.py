@@ -22,7 +22,7 @@ class Start:
     """Half-width per axis [rad/s]."""
     rotor_fraction: float = 0.5
     """Rotor speed over its maximum at the start [-]; negative starts at the hover throttle."""
-    at_rest: float = 0.1
+    at_rest: float = 0.0
     """Share of the episodes that begin exactly at rest on the reference [-]."""
 
 
@@ -45,7 +45,7 @@ class Randomization:
     mass: float = 0.0
     """Relative range of the mass [-]."""
     inertia: float = 0.0
-    """Relative range of each moment of inertia, drawn on top of the mass's [-]."""
+    """Relative range of the inertia, common to the three axes [-]."""
     thrust: float = 0.0
     """Relative range of the thrust curve, common to all rotors [-]."""
     rotor: float = 0.0

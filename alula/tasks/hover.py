@@ -3,7 +3,7 @@
 from alula.policies.contract import ObservationEntry
 from alula.sim.multirotor.equations import Rows, Scalar
 from alula.sim.sensors import Sensed
-from alula.tasks.track import CostWeights, Reference, cost, privileged
+from alula.tasks.track import WEIGHTS_SIZE, CostWeights, Reference, cost, privileged
 
 __all__ = [
     "ENTRIES",
@@ -11,7 +11,9 @@ __all__ = [
     "REFERENCE_SIZE",
     "SCALE",
     "TRAJECTORY_SIZE",
+    "WEIGHTS_SIZE",
     "CostWeights",
+    "Reference",
     "cost",
     "observe",
     "privileged",

@@ -1,0 +1,335 @@
+"""The second, independent physics of a multirotor: MuJoCo behind the simulator protocol.
+
+MuJoCo integrates the rigid body, with its own equations, integrator and a smaller step; rotor lag, delays,
+sensors and disturbances are applied here in NumPy, outside the kernels of `sim.multirotor`. All environments
+of a control period are stepped by one call of `mujoco.rollout`.
+"""
+
+import os
+from types import ModuleType
+
+import mujoco
+import numpy as np
+from mujoco import rollout
+
+from alula.errors import AlulaError
+from alula.robots.multirotor import GRAVITY, Multirotor
+from alula.sim.config import MAX_DELAY_STEPS, SimConfig
+from alula.sim.mujoco.model import (
+    build_model,
+    flywheel_inertia,
+    has_flywheel,
+    set_vehicle,
+)
+from alula.sim.mujoco.rotors import RotorLag
+from alula.sim.mujoco.vehicles import draw_starts, draw_vehicles
+from alula.sim.multirotor.equations import Disturbance, Params, Rows, State
+from alula.sim.protocol import RigidBodyState, Transition
+from alula.sim.sensors import Sensed, noise_rows, sense
+from alula.tasks.track import CostWeights, Reference
+
+MAX_TIMESTEP = 0.004
+"""Largest physics step [s]. RK4 at this step is within 1e-6 m of 0.25 ms after a second of hard flight
+(tests/sim/mujoco), and a third of the other simulator's 10 ms."""
+
+_CONTROL = int(mujoco.mjtState.mjSTATE_CTRL) | int(mujoco.mjtState.mjSTATE_QFRC_APPLIED)
+
+
+class MujocoMultirotor:
+    """N flights of one robot in MuJoCo; implements `alula.sim.protocol.Simulator`.
+
+    The order of events in a step: the action enters the delay line; the delayed action is held for one
+    `control_dt`; time advances; reward and termination look at the new true state and the present reference;
+    a fresh noisy measurement enters the observation's delay line.
+    """
+
+    def __init__(
+        self,
+        robot: Multirotor,
+        task: ModuleType,
+        config: SimConfig,
+        n_envs: int,
+        *,
+        trajectories: np.ndarray | None = None,
+        auto_reset: bool = True,
+        weights: CostWeights | None = None,
+    ) -> None:
+        """Args as `alula.build.build_simulator`; `weights` are the reward's."""
+        if n_envs < 1:
+            raise AlulaError(f"n_envs is {n_envs}; allowed: >= 1")
+        self.robot, self.task, self.config, self.auto_reset = robot, task, config, auto_reset
+        self._n_envs = n_envs
+        self._trajectories = _check_trajectories(task, trajectories)
+        self._weights = (weights or CostWeights()).rows(robot.hover_action)
+        self._noise = config.noise * np.array(
+            noise_rows(
+                robot.position_noise,
+                robot.orientation_noise,
+                robot.velocity_noise,
+                robot.angular_velocity_noise,
+            )
+        )
+        self._substeps = int(np.ceil(config.control_dt / MAX_TIMESTEP - 1e-9))
+        self._timestep = config.control_dt / self._substeps
+        model = build_model(robot, self._timestep)
+        # a copy for each flight: MuJoCo takes mass properties from the model
+        self._models = [model.__copy__() for _ in range(n_envs)]
+        threads = min(len(os.sched_getaffinity(0)), n_envs)
+        self._datas = [mujoco.MjData(model) for _ in range(threads)]
+        self._rollout = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._lag = RotorLag(n_envs, self._substeps, self._timestep)
+        self._allocate(model)
+
+    def _allocate(self, model: mujoco.MjModel) -> None:
+        n, r, k = self._n_envs, self.robot.n_rotors, self._substeps
+        state_size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        self._nv = model.nv
+        # time, qpos, qvel of the full physics state
+        self._pose = slice(1, 8)
+        self._twist = slice(1 + model.nq, 7 + model.nq)
+        self._physics = np.zeros((n, state_size))
+        self._path = np.zeros((n, k, state_size))
+        self._control = np.zeros((n, k, mujoco.mj_stateSize(model, _CONTROL)))
+        self._force = self._control[:, :, -model.nv :]
+        self._sensors = np.zeros((n, k, model.nsensordata))
+        self._rotor_fraction = np.zeros((n, r))
+        self._trajectory = np.zeros((n, self.task.TRAJECTORY_SIZE))
+        self._steps = np.zeros(n, np.int64)
+        self._failed = np.zeros(n, bool)
+        self._gust_w = np.zeros((n, 3))
+        self._action = np.zeros((n, r), np.float32)
+        self._queue = np.zeros((n, MAX_DELAY_STEPS + 1, r), np.float32)
+        self._history = np.zeros((n, self.config.history, r), np.float32)
+        self._sensed = np.zeros((n, MAX_DELAY_STEPS + 1, self._noise.size), np.float32)
+        self._index = np.arange(n)
+        self._started = False
+
+    @property
+    def n_envs(self) -> int:
+        """Number of environments N."""
+        return self._n_envs
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start all episodes anew; returns the actor observation [N, O]."""
+        self._rng = np.random.default_rng(seed)
+        self._vehicles = draw_vehicles(self._rng, self.robot, self.config, self._n_envs)
+        self._started = True
+        self._begin(self._index, self._vehicles)
+        self._measure(self._index)
+        return self._observe(self._reference())
+
+    def _begin(self, rows: np.ndarray, vehicles) -> None:
+        """Start new episodes with new vehicles in the environments at index `rows`."""
+        robot, rng, n = self.robot, self._rng, len(rows)
+        self._vehicles.put(rows, vehicles)
+        for i in rows:
+            set_vehicle(self._models[i], self._datas[0], robot, self._vehicles, i)
+        self._lag.set_lags(rows, vehicles.lag_up, vehicles.lag_down)
+        if self._trajectories is not None:
+            self._trajectory[rows] = self._trajectories[rng.integers(len(self._trajectories), size=n)]
+        self._steps[rows] = 0
+        self._failed[rows] = False
+        starts = draw_starts(rng, robot, self.config.start, n)
+        reference = np.stack(self._reference(), axis=1)[rows]
+        self._physics[rows] = 0.0
+        self._physics[rows, 1:4] = starts.position + reference[:, 0:3]
+        self._physics[rows, 4:8] = starts.quat_wb
+        twist = np.concatenate(
+            [starts.velocity + reference[:, 3:6], starts.angular_velocity_b], axis=1
+        )
+        self._physics[rows, self._twist] = twist
+        self._rotor_fraction[rows] = starts.rotor_fraction
+        gust = self.config.disturbances.gust * robot.mass * GRAVITY
+        self._gust_w[rows] = gust * rng.standard_normal((n, 3))
+        self._action[rows] = robot.hover_action
+        self._queue[rows] = robot.hover_action
+        self._history[rows] = robot.hover_action
+
+    def step(self, action: np.ndarray) -> Transition:
+        """Apply actions [N, A] in [-1, 1] for one `control_dt`; see the class for the order of events."""
+        shape = (self._n_envs, self.robot.n_rotors)
+        if not self._started:
+            raise AlulaError("step before reset; allowed: reset(seed) first")
+        if np.shape(action) != shape:
+            raise AlulaError(f"actions have shape {np.shape(action)}; allowed: {shape}")
+        # a diverged flight makes infinities and NaN on its way; it is flagged, not warned about
+        with np.errstate(all="ignore"):
+            return self._step(np.clip(np.asarray(action, np.float32), -1.0, 1.0))
+
+    def _step(self, action: np.ndarray) -> Transition:
+        previous, self._action = self._action, action
+        for buffer in (self._queue, self._history):
+            if buffer.shape[1]:
+                buffer[:, :-1] = buffer[:, 1:]
+                buffer[:, -1] = action
+        self._fly()
+        self._gust()
+        self._steps += 1
+        reference = self._reference()
+        cost = self.task.cost(
+            self._state(),
+            list(action.T.astype(np.float64)),
+            list(previous.T.astype(np.float64)),
+            Reference.from_rows(reference),
+            self._weights,
+        )
+        self._failed |= self._outside(reference)
+        terminated = self._failed.copy()
+        truncated = (self._steps >= self.config.episode_steps) & ~terminated
+        self._measure(self._index, push=True)
+        final = self._observe(reference), self._privileged(reference)
+        observation, privileged = final
+        done = np.flatnonzero(terminated | truncated)
+        if self.auto_reset and len(done):
+            self._begin(done, draw_vehicles(self._rng, self.robot, self.config, len(done)))
+            self._measure(done)
+            reference = self._reference()
+            observation, privileged = self._observe(reference), self._privileged(reference)
+        return Transition(
+            observation=observation,
+            privileged=privileged,
+            reward=(1.0 - cost).astype(np.float32),
+            terminated=terminated,
+            truncated=truncated,
+            final_observation=final[0],
+            final_privileged=final[1],
+        )
+
+    def state(self) -> RigidBodyState:
+        """True state now, float64."""
+        physics = self._physics
+        return RigidBodyState(
+            position_w=physics[:, 1:4].copy(),
+            velocity_w=physics[:, self._twist][:, 0:3].copy(),
+            quat_wb=physics[:, 4:8].copy(),
+            angular_velocity_b=physics[:, self._twist][:, 3:6].copy(),
+            rotor_fraction=self._rotor_fraction.copy(),
+            reference_position_w=np.stack(self._reference()[0:3], axis=1),
+        )
+
+    def _fly(self) -> None:
+        """Hold the delayed action for one control period."""
+        robot, v = self.robot, self._vehicles
+        applied = self._queue[self._index, -1 - v.action_delay].astype(np.float64)
+        span = robot.throttle_max - robot.throttle_min
+        throttle = robot.throttle_min + 0.5 * (applied + 1.0) * span
+        fraction, thrust = self._lag.respond(self._rotor_fraction, throttle, robot.thrust_curve)
+        self._control[:, :, : robot.n_rotors] = thrust * v.thrust_scale[:, None, :]
+        # the free joint's generalised force is the force in w and the torque in b
+        self._force[:, :, 0:3] = (v.force_w + self._gust_w)[:, None, :]
+        self._force[:, :, 3:6] = v.torque_b[:, None, :]
+        if has_flywheel(robot):
+            self._spin_flywheel(fraction)
+        self._rotor_fraction = fraction[:, -1].copy()
+        self._rollout.rollout(
+            self._models,
+            self._datas,
+            self._physics,
+            self._control,
+            control_spec=_CONTROL,
+            skip_checks=True,
+            nstep=self._substeps,
+            state=self._path,
+            sensordata=self._sensors,
+        )
+        self._physics[:] = self._path[:, -1]
+
+    def _spin_flywheel(self, fraction: np.ndarray) -> None:
+        """Give the flywheel the rotors' net angular momentum, and its change as the hinge's torque."""
+        robot = self.robot
+        # h = J_r speed_max sum(spin * fraction)
+        momentum = (robot.rotor_inertia * robot.rotor_speed_max) * (
+            fraction @ np.asarray(robot.rotor_spin, np.float64)
+        )
+        self._physics[:, 8] = 0.0
+        self._physics[:, self._twist.stop] = momentum[:, 0] / flywheel_inertia(robot)
+        self._force[:, :, 6] = np.diff(momentum, axis=1) / self._timestep
+
+    def _gust(self) -> None:
+        """Next value of the gust force, held over the next step."""
+        d = self.config.disturbances
+        if d.gust > 0.0:
+            # Ornstein-Uhlenbeck, exact: f' = a f + sqrt(1 - a^2) sigma n,  a = exp(-dt / time)
+            a = np.exp(-self.config.control_dt / d.gust_time)
+            sigma = np.sqrt(1.0 - a * a) * d.gust * self.robot.mass * GRAVITY
+            self._gust_w = a * self._gust_w + sigma * self._rng.standard_normal((self._n_envs, 3))
+
+    def _state(self) -> State:
+        columns = np.ascontiguousarray(self._physics.T)
+        twist = columns[self._twist]
+        return State(
+            position_w=columns[1:4],
+            velocity_w=twist[0:3],
+            quat_wb=columns[4:8],
+            angular_velocity_b=twist[3:6],
+            rotor_fraction=np.ascontiguousarray(self._rotor_fraction.T),
+        )
+
+    def _reference(self) -> list[np.ndarray]:
+        time = self._steps * self.config.control_dt
+        return self.task.reference(time, self._trajectory.T)
+
+    def _outside(self, reference: Rows) -> np.ndarray:
+        limits, twist = self.config.limits, self._physics[:, self._twist]
+        error = self._physics[:, 1:4] - np.stack(reference[0:3], axis=1)
+        # a comparison with NaN is false: a state that is not finite is outside
+        inside = (
+            (np.abs(error) <= limits.position).all(axis=1)
+            & (np.abs(twist[:, 0:3]) <= limits.velocity).all(axis=1)
+            & (np.abs(twist[:, 3:6]) <= limits.angular_velocity).all(axis=1)
+            & np.isfinite(self._physics).all(axis=1)
+        )
+        return ~inside
+
+    def _measure(self, rows: np.ndarray, *, push: bool = False) -> None:
+        """Take a noisy measurement: into the delay line, or (push false) filling it."""
+        true = np.stack(sense(self._state()), axis=1)[rows]
+        sample = true + self._noise * self._rng.standard_normal(true.shape, np.float32)
+        if push:
+            self._sensed[:, :-1] = self._sensed[:, 1:]
+            self._sensed[:, -1] = sample
+        else:
+            self._sensed[rows] = sample[:, None, :]
+
+    def _observe(self, reference: list[np.ndarray]) -> np.ndarray:
+        sample = self._sensed[self._index, -1 - self._vehicles.observation_delay]
+        present = self.task.observe(Sensed.from_rows(sample.T), Reference.from_rows(reference))
+        past = self._history.reshape(self._n_envs, -1)
+        return np.concatenate([np.stack(present, axis=1), past], axis=1, dtype=np.float32)
+
+    def _privileged(self, reference: list[np.ndarray]) -> np.ndarray:
+        v = self._vehicles
+        params = Params(
+            mass_inv=1.0 / v.mass,
+            inertia=v.inertia.T,
+            inertia_inv=1.0 / v.inertia.T,
+            thrust_curve=self.robot.thrust_curve,
+            lag_up_inv=1.0 / v.lag_up,
+            lag_down_inv=1.0 / v.lag_down,
+            torque_per_thrust=v.torque_per_thrust,
+            rotor_momentum=self.robot.rotor_inertia * self.robot.rotor_speed_max,
+            drag_b=v.drag_b.T,
+            thrust_scale=v.thrust_scale.T,
+        )
+        disturbance = Disturbance(force_w=(v.force_w + self._gust_w).T, torque_b=v.torque_b.T)
+        rows = self.task.privileged(
+            self._state(),
+            params,
+            disturbance,
+            [v.action_delay, v.observation_delay],
+            Reference.from_rows(reference),
+        )
+        return np.stack(rows, axis=1).astype(np.float32)
+
+
+def _check_trajectories(task: ModuleType, trajectories: np.ndarray | None) -> np.ndarray | None:
+    if task.TRAJECTORY_SIZE == 0:
+        return None
+    if trajectories is None:
+        raise AlulaError(f"task {task.NAME!r} needs trajectories (n, {task.TRAJECTORY_SIZE})")
+    array = np.atleast_2d(np.asarray(trajectories, np.float64))
+    if array.ndim != 2 or array.shape[1] != task.TRAJECTORY_SIZE or len(array) == 0:
+        raise AlulaError(
+            f"trajectories have shape {array.shape}; allowed: (n, {task.TRAJECTORY_SIZE}), n >= 1"
+        )
+    return array

@@ -1,0 +1,145 @@
+/* Vectors of environments: LANES of them a row, VW in one machine vector.
+ *
+ * Every array of the kernels is [blocks][rows][LANES], so that one row of one block is contiguous and a
+ * block of 16 environments stays in the first-level cache while it is stepped.
+ */
+#ifndef ALULA_LANES_H
+#define ALULA_LANES_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
+
+#define LANES 16
+#if defined(__AVX512F__)
+#define VW 16
+#elif defined(__AVX__)
+#define VW 8
+#else
+#define VW 4
+#endif
+
+typedef float vec __attribute__((vector_size(4 * VW), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * VW), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(4 * VW), may_alias));
+
+#define EACH_VECTOR(o) for (int o = 0; o < LANES; o += VW)
+
+static inline vec v_load(const float *p) { return *(const vec *)p; }
+static inline void v_store(float *p, vec v) { *(vec *)p = v; }
+static inline vec v_set(float x) { return x - (vec){0}; }
+static inline vec v_where_gt(vec a, vec b, vec x, vec y)
+{
+    const ivec mask = a > b;
+    return (vec)((mask & (ivec)x) | (~mask & (ivec)y));
+}
+
+#if defined(__AVX512F__)
+static inline vec v_max(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline vec v_min(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
+static inline vec v_sqrt(vec a) { return (vec)_mm512_sqrt_ps((__m512)a); }
+#elif defined(__AVX__)
+static inline vec v_max(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline vec v_min(vec a, vec b) { return (vec)_mm256_min_ps((__m256)a, (__m256)b); }
+static inline vec v_sqrt(vec a) { return (vec)_mm256_sqrt_ps((__m256)a); }
+#else
+static inline vec v_max(vec a, vec b) { return v_where_gt(a, b, a, b); }
+static inline vec v_min(vec a, vec b) { return v_where_gt(b, a, a, b); }
+static inline vec v_sqrt(vec a)
+{
+    vec r;
+    for (int i = 0; i < VW; i++) r[i] = sqrtf(a[i]);
+    return r;
+}
+#endif
+
+static inline float v_sum(vec a)
+{
+    float s = 0.0f;
+    for (int i = 0; i < VW; i++) s += a[i];
+    return s;
+}
+
+/* Nearest integer, |x| < 2^22: adding 1.5 * 2^23 leaves no bits for the fraction. */
+static inline vec v_round(vec x)
+{
+    const vec magic = v_set(12582912.0f);
+    return (x + magic) - magic;
+}
+
+/* sin(2 pi x): fold to a quarter turn, then the odd Taylor polynomial; error below 4e-6. */
+static inline vec v_sin_turns(vec x)
+{
+    const vec r = x - v_round(x);              /* [-1/2, 1/2] */
+    const vec folded = v_where_gt(r, v_set(0.25f), 0.5f - r, v_where_gt(v_set(-0.25f), r, -0.5f - r, r));
+    const vec a = folded * 6.28318531f, s = a * a;
+    return a * (1.0f + s * (-1.0f / 6 + s * (1.0f / 120 + s * (-1.0f / 5040 + s * (1.0f / 362880)))));
+}
+static inline vec v_sin(vec x) { return v_sin_turns(x * 0.159154943f); }
+
+/* ln(x) for normal x > 0: exponent and mantissa, then ln m = 2 artanh((m - 1) / (m + 1)); error below 1e-6. */
+static inline vec v_log(vec x)
+{
+    const ivec bits = (ivec)x;
+    const ivec exponent = (bits - 0x3f3504f3) >> 23; /* mantissa in [sqrt(1/2), sqrt(2)) */
+    const vec m = (vec)(bits - (exponent << 23));
+    const vec z = (m - 1.0f) / (m + 1.0f), s = z * z;
+    const vec ln_m = 2.0f * z * (1.0f + s * (1.0f / 3 + s * (1.0f / 5 + s * (1.0f / 7))));
+    return ln_m + __builtin_convertvector(exponent, vec) * 0.693147181f;
+}
+
+/* xoshiro128++ (Blackman and Vigna 2021), one generator a lane: rows [4][LANES]. */
+static inline uvec v_rotl(uvec x, int k) { return (x << k) | (x >> (32 - k)); }
+static inline uvec v_random(uint32_t *rng)
+{
+    uvec *s0 = (uvec *)rng, *s1 = (uvec *)(rng + LANES), *s2 = (uvec *)(rng + 2 * LANES),
+         *s3 = (uvec *)(rng + 3 * LANES);
+    const uvec result = v_rotl(*s0 + *s3, 7) + *s0, t = *s1 << 9;
+    *s2 ^= *s0;
+    *s3 ^= *s1;
+    *s1 ^= *s2;
+    *s0 ^= *s3;
+    *s2 ^= t;
+    *s3 = v_rotl(*s3, 11);
+    return result;
+}
+static inline uint32_t random_bits(uint32_t *rng)
+{
+    uint32_t s[4];
+    for (int i = 0; i < 4; i++) s[i] = rng[i * LANES];
+    const uint32_t sum = s[0] + s[3], result = ((sum << 7) | (sum >> 25)) + s[0], t = s[1] << 9;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = (s[3] << 11) | (s[3] >> 21);
+    for (int i = 0; i < 4; i++) rng[i * LANES] = s[i];
+    return result;
+}
+
+/* Two independent standard normals a lane from one 32-bit draw (Box and Muller 1958 on 16-bit uniforms;
+ * the tails end at 4.9 standard deviations). */
+static inline void v_normal(uint32_t *rng, vec *a, vec *b)
+{
+    const uvec bits = v_random(rng);
+    const vec u = (__builtin_convertvector((ivec)(bits >> 16), vec) + 0.5f) * (1.0f / 65536);
+    const vec turn = __builtin_convertvector((ivec)(bits & 0xffff), vec) * (1.0f / 65536) - 0.5f;
+    const vec radius = v_sqrt(-2.0f * v_log(u));
+    *a = radius * v_sin_turns(turn);
+    *b = radius * v_sin_turns(turn + 0.25f);
+}
+
+/* One lane: uniform in [0, 1), uniform in [-1, 1), standard normal. */
+static inline float uniform01(uint32_t *rng) { return (float)(random_bits(rng) >> 8) * 0x1p-24f; }
+static inline float uniform11(uint32_t *rng) { return 2.0f * uniform01(rng) - 1.0f; }
+static inline float normal(uint32_t *rng)
+{
+    const float radius = sqrtf(-2.0f * logf(1.0f - uniform01(rng)));
+    return radius * cosf(6.28318531f * uniform01(rng));
+}
+
+#endif

@@ -1,0 +1,153 @@
+/* The kernels of MultirotorSimulator: reset, one policy step, and the rows a learner asks for. */
+#include "batch.h"
+
+int64_t alula_lanes(void) { return LANES; }
+int64_t alula_vector_width(void) { return VW; }
+
+/* Start all episodes of blocks [first, last). */
+void alula_reset(const Batch *b, int64_t first, int64_t last, int64_t c)
+{
+    float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
+    for (int64_t k = first; k < last; k++) {
+        for (int l = 0; l < LANES; l++) reset_lane(b, k, l, c);
+        measure(b, k, c);
+        for (int l = 0; l < LANES; l++) fill_measurements(b, k, l, c);
+        observe_block(b, k, c, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
+    }
+}
+
+/* One row of the network's input for one environment: observed rows, then the action history. */
+static void write_observation(const Batch *b, int64_t k, int l, int64_t c, float *out)
+{
+    for (int i = 0; i < N_OBSERVED; i++) *out++ = BLOCK(b, observed, N_OBSERVED, k)[i * LANES + l];
+    for (int64_t t = c - b->history; t < c; t++)
+        for (int i = 0; i < N_ROTORS; i++) *out++ = TAPE(b, actions, N_ROTORS, k, t)[i * LANES + l];
+}
+
+static void privileged_block(const Batch *b, int64_t k, float *rows)
+{
+    float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
+    float disturbance[6 * LANES] __attribute__((aligned(64)));
+    float delay[2 * LANES] __attribute__((aligned(64)));
+    float seconds[LANES] __attribute__((aligned(64)));
+    memcpy(disturbance, BLOCK(b, constant, 6, k), sizeof disturbance);
+    for (int i = 0; i < 3 * LANES; i++) disturbance[i] += BLOCK(b, gust, 3, k)[i];
+    for (int l = 0; l < LANES; l++) {
+        delay[l] = delay[LANES + l] = 0.0f;
+        for (int d = 1; d <= MAX_DELAY; d++) {
+            delay[l] += (float)d * BLOCK(b, action_delay, MAX_DELAY + 1, k)[d * LANES + l];
+            delay[LANES + l] += (float)d * BLOCK(b, observation_delay, MAX_DELAY + 1, k)[d * LANES + l];
+        }
+        seconds[l] = b->control_dt * BLOCK(b, clock, 1, k)[l];
+    }
+    EACH_VECTOR(o)
+    {
+        reference(seconds + o, BLOCK(b, trajectory, N_TRAJECTORY, k) + o, reference_rows + o);
+        privileged(BLOCK(b, state, N_STATE, k) + o, BLOCK(b, params, N_PARAMS, k) + o, disturbance + o,
+                   delay + o, reference_rows + o, rows + o);
+    }
+}
+
+/* Rows for all environments of blocks [first, last), [N][columns] each; either may be null. */
+void alula_rows(const Batch *b, int64_t first, int64_t last, int64_t c, float *observation, float *privileged_out)
+{
+    const int64_t columns = N_OBSERVED + b->history * N_ROTORS;
+    float rows[N_PRIVILEGED * LANES] __attribute__((aligned(64)));
+    for (int64_t k = first; k < last; k++) {
+        if (privileged_out) privileged_block(b, k, rows);
+        for (int l = 0; l < LANES; l++) {
+            const int64_t env = k * LANES + l;
+            if (observation) write_observation(b, k, l, c, observation + env * columns);
+            if (privileged_out)
+                for (int i = 0; i < N_PRIVILEGED; i++) privileged_out[env * N_PRIVILEGED + i] = rows[i * LANES + l];
+        }
+    }
+}
+
+/* End of an episode: hand out the final rows of each ended lane and, if asked, start the next episode. */
+static void end_lanes(const Batch *b, int64_t k, int64_t c, int auto_reset, float *final_observation,
+                      float *final_privileged, float *reference_rows)
+{
+    const int64_t columns = N_OBSERVED + b->history * N_ROTORS;
+    float rows[N_PRIVILEGED * LANES] __attribute__((aligned(64)));
+    int ended[LANES];
+    for (int l = 0; l < LANES; l++)
+        ended[l] = BLOCK(b, failed, 1, k)[l] > 0.0f || BLOCK(b, clock, 1, k)[l] >= (float)b->episode_steps;
+    if (final_privileged) privileged_block(b, k, rows);
+    for (int l = 0; l < LANES; l++) {
+        const int64_t env = k * LANES + l;
+        if (!ended[l]) continue;
+        if (final_observation) write_observation(b, k, l, c, final_observation + env * columns);
+        if (final_privileged)
+            for (int i = 0; i < N_PRIVILEGED; i++) final_privileged[env * N_PRIVILEGED + i] = rows[i * LANES + l];
+        if (auto_reset) reset_lane(b, k, l, c);
+    }
+    if (!auto_reset) return;
+    float fresh[N_SENSED * LANES] __attribute__((aligned(64)));
+    float *now = TAPE(b, sensed, N_SENSED, k, c);
+    memcpy(fresh, now, sizeof fresh);
+    measure(b, k, c);
+    for (int l = 0; l < LANES; l++) {
+        if (ended[l]) fill_measurements(b, k, l, c);
+        else
+            for (int i = 0; i < N_SENSED; i++) now[i * LANES + l] = fresh[i * LANES + l];
+    }
+    observe_block(b, k, c, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
+}
+
+/* One policy step of blocks [first, last): the action stands in the tape at `c`, the next measurement goes to
+ * `c + 1`. terminated and truncated are [N] bytes; the final rows [N][columns] are written only where an
+ * episode ended and may be null. */
+void alula_step(const Batch *b, int64_t first, int64_t last, int64_t c, int auto_reset, uint8_t *terminated,
+                uint8_t *truncated, float *final_observation, float *final_privileged)
+{
+    float throttle[N_ROTORS * LANES] __attribute__((aligned(64)));
+    float disturbance[6 * LANES] __attribute__((aligned(64)));
+    float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
+    for (int64_t k = first; k < last; k++) {
+        float *state = BLOCK(b, state, N_STATE, k), *clock = BLOCK(b, clock, 1, k);
+        throttle_block(b, k, c, throttle);
+        disturb_block(b, k, disturbance);
+        fly_block(b, k, state, throttle, disturbance, state);
+        EACH_VECTOR(o) v_store(clock + o, v_load(clock + o) + 1.0f);
+        measure(b, k, c + 1);
+        observe_block(b, k, c + 1, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
+        const float *a = TAPE(b, actions, N_ROTORS, k, c), *before = TAPE(b, actions, N_ROTORS, k, c - 1);
+        float *reward = BLOCK(b, reward, 1, k);
+        EACH_VECTOR(o)
+        {
+            cost(state + o, a + o, before + o, reference_rows + o, b->weights, reward + o);
+            v_store(reward + o, 1.0f - v_load(reward + o));
+        }
+        int ended = check_limits(b, k, state, reference_rows);
+        for (int l = 0; l < LANES; l++) {
+            const int late = clock[l] >= (float)b->episode_steps;
+            terminated[k * LANES + l] = BLOCK(b, failed, 1, k)[l] > 0.0f;
+            truncated[k * LANES + l] = (uint8_t)(late && !terminated[k * LANES + l]);
+            ended |= late;
+        }
+        if (ended) end_lanes(b, k, c + 1, auto_reset, final_observation, final_privileged, reference_rows);
+    }
+}
+
+/* Physics alone: `steps` steps of `uniform[2 N_ROTORS]` seconds with throttle and disturbance held. */
+void alula_physics(const Batch *b, int64_t first, int64_t last, int64_t steps, const float *throttle,
+                   const float *disturbance)
+{
+    for (int64_t k = first; k < last; k++)
+        for (int64_t s = 0; s < steps; s++)
+            fly_block(b, k, BLOCK(b, state, N_STATE, k), throttle + k * N_ROTORS * LANES,
+                      disturbance + k * 6 * LANES, BLOCK(b, state, N_STATE, k));
+}
+
+/* Vector-Jacobian product of one physics step: cotangent of the next state -> of the state and throttle. */
+void alula_physics_vjp(const Batch *b, const float *throttle, const float *disturbance, const float *cotangent,
+                       float *cotangent_state, float *cotangent_throttle)
+{
+    for (int64_t k = 0; k < b->n_blocks; k++)
+        EACH_VECTOR(o)
+            rk4_vjp(BLOCK(b, state, N_STATE, k) + o, throttle + k * N_ROTORS * LANES + o,
+                    BLOCK(b, params, N_PARAMS, k) + o, disturbance + k * 6 * LANES + o, b->uniform,
+                    cotangent + k * N_STATE * LANES + o, cotangent_state + k * N_STATE * LANES + o,
+                    cotangent_throttle + k * N_ROTORS * LANES + o);
+}

@@ -1,0 +1,352 @@
+"""Many multirotors at once on compiled kernels: the `Simulator` protocol over `batch.h`."""
+
+import ctypes
+import math
+from types import ModuleType
+
+import numpy as np
+
+from alula.errors import AlulaError
+from alula.robots.multirotor import GRAVITY, Multirotor
+from alula.sim.config import MAX_DELAY_STEPS, SimConfig
+from alula.sim.multirotor.equations import Params
+from alula.sim.multirotor.kernels import (
+    LANES,
+    Batch,
+    RowCounts,
+    aligned,
+    pointer,
+    simulator_library,
+)
+from alula.sim.protocol import RigidBodyState, Transition
+from alula.sim.sensors import SENSED_SIZE, noise_rows
+
+TAPE_ROOM = 64
+"""Steps between two moves of the action and measurement tapes."""
+
+
+class FlightBatch:
+    """Arrays of N flights, [blocks, rows, 16], and the C structure that points at them.
+
+    Attributes are named after the fields of `Batch` in batch.h.
+    """
+
+    def __init__(
+        self,
+        robot: Multirotor,
+        task: ModuleType,
+        config: SimConfig,
+        n_envs: int,
+        *,
+        trajectories: np.ndarray | None = None,
+        tape_room: int = TAPE_ROOM,
+        weights: list[float] | None = None,
+    ) -> None:
+        if n_envs < 1:
+            raise AlulaError(f"n_envs is {n_envs}; allowed: >= 1")
+        self.rows = rows = RowCounts(robot.n_rotors, task)
+        self.n_blocks = blocks = -(-n_envs // LANES)
+        self.first_tape = config.history + MAX_DELAY_STEPS + 1
+        tape = self.first_tape + tape_room + 1
+        widths = {
+            "state": rows.state, "params": rows.params, "constant": 6, "gust": 3,
+            "action_delay": MAX_DELAY_STEPS + 1, "observation_delay": MAX_DELAY_STEPS + 1,
+            "trajectory": rows.trajectory, "clock": 1, "actions": tape * rows.rotors,
+            "sensed": tape * SENSED_SIZE, "observed": rows.observed, "reward": 1, "failed": 1,
+        }  # fmt: skip
+        self.arrays = {name: aligned((blocks, width, LANES)) for name, width in widths.items()}
+        self.arrays["rng"] = aligned((blocks, 4, LANES), np.uint32)
+        self.shared = {
+            "nominal": np.array(nominal_params(robot), np.float32),
+            "uniform": np.array(
+                [
+                    *(p[0] for p in robot.rotor_position_b),
+                    *(p[1] for p in robot.rotor_position_b),
+                    config.control_dt / config.substeps,
+                ],
+                np.float32,
+            ),
+            "noise": config.noise * np.array(sensor_noise(robot), np.float32),
+            "weights": np.array(
+                weights or task.CostWeights().rows(robot.hover_action), np.float32
+            ),
+            "bank": _trajectory_bank(task, trajectories),
+        }
+        self.struct = Batch(
+            n_blocks=blocks, history=config.history, tape_length=tape, substeps=config.substeps,
+            episode_steps=config.episode_steps, n_bank=len(self.shared["bank"]),
+            **_numbers(robot, config),
+        )  # fmt: skip
+        for name, array in (self.arrays | self.shared).items():
+            setattr(self.struct, name, pointer(array))
+
+    def seed(self, seed: int) -> None:
+        """Seed every environment's own generator; environment i is the same for any N."""
+        words = _environment_words(seed, self.n_blocks * LANES)
+        self.arrays["rng"][:] = words.reshape(self.n_blocks, LANES, 4).transpose(0, 2, 1)
+
+
+def _environment_words(seed: int, n: int) -> np.ndarray:
+    """Four 32-bit words for each of n environments: SplitMix64 of (seed, environment)."""
+    base = np.random.SeedSequence(seed).generate_state(1, np.uint64)
+    with np.errstate(over="ignore"):
+        z = base + np.arange(1, 2 * n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (z ^ (z >> np.uint64(31))).view(np.uint32)
+
+
+def nominal_params(robot: Multirotor) -> list[float]:
+    """The rows of `Params` for the robot as it is."""
+    p = Params(
+        mass_inv=1.0 / robot.mass,
+        inertia=robot.inertia,
+        inertia_inv=[1.0 / j for j in robot.inertia],
+        thrust_curve=robot.thrust_curve,
+        lag_up_inv=1.0 / robot.rotor_lag_up,
+        lag_down_inv=1.0 / robot.rotor_lag_down,
+        torque_per_thrust=robot.torque_per_thrust,
+        rotor_momentum=robot.rotor_inertia * robot.rotor_speed_max,
+        drag_b=robot.drag_b,
+        thrust_scale=[1.0] * robot.n_rotors,
+    )
+    return [
+        p.mass_inv, *p.inertia, *p.inertia_inv, *p.thrust_curve, p.lag_up_inv, p.lag_down_inv,
+        p.torque_per_thrust, p.rotor_momentum, *p.drag_b, *p.thrust_scale,
+    ]  # fmt: skip
+
+
+def sensor_noise(robot: Multirotor) -> list[float]:
+    """Standard deviation of each of the 18 measured rows."""
+    return noise_rows(
+        robot.position_noise,
+        robot.orientation_noise,
+        robot.velocity_noise,
+        robot.angular_velocity_noise,
+    )
+
+
+def _trajectory_bank(task: ModuleType, trajectories: np.ndarray | None) -> np.ndarray:
+    if task.TRAJECTORY_SIZE == 0:
+        return np.zeros((1, 1), np.float32)
+    if trajectories is None:
+        trajectories = task.random_trajectories(np.random.default_rng(0), 4096)
+    bank = np.ascontiguousarray(np.atleast_2d(trajectories), np.float32)
+    if bank.shape[1] != task.TRAJECTORY_SIZE or not np.isfinite(bank).all():
+        raise AlulaError(
+            f"trajectories have shape {bank.shape}; allowed: (n, {task.TRAJECTORY_SIZE}), finite"
+        )
+    return bank
+
+
+def _numbers(robot: Multirotor, config: SimConfig) -> dict[str, float]:
+    start, limits, d, r = config.start, config.limits, config.disturbances, config.randomization
+    weight = robot.mass * GRAVITY
+    return {
+        "action_delay_low": r.action_delay_steps[0],
+        "action_delay_high": r.action_delay_steps[1],
+        "observation_delay_low": r.observation_delay_steps[0],
+        "observation_delay_high": r.observation_delay_steps[1],
+        "control_dt": config.control_dt,
+        "throttle_min": robot.throttle_min,
+        "throttle_max": robot.throttle_max,
+        "hover_action": robot.hover_action,
+        "hover_fraction": robot.hover_throttle,
+        "force_std": d.force * weight,
+        "torque_std": d.torque * weight,
+        "gust_std": d.gust * weight,
+        "gust_decay": math.exp(-config.control_dt / d.gust_time),
+        "start_position": start.position,
+        "start_tilt": start.tilt,
+        "start_velocity": start.velocity,
+        "start_rate": start.angular_velocity,
+        "start_rotor": start.rotor_fraction,
+        "start_at_rest": start.at_rest,
+        "limit_position": limits.position,
+        "limit_velocity": limits.velocity,
+        "limit_rate": limits.angular_velocity,
+        "random_mass": r.mass,
+        "random_inertia": r.inertia,
+        "random_thrust": r.thrust,
+        "random_rotor": r.rotor,
+        "random_lag": r.lag,
+        "random_torque": r.torque,
+        "random_drag": r.drag,
+    }
+
+
+class MultirotorSimulator:
+    """N multirotors in alula's own physics; see `Simulator` for the protocol.
+
+    N is rounded up to a multiple of 16 inside; the extra environments fly but are never shown.
+    """
+
+    def __init__(
+        self,
+        robot: Multirotor,
+        task: ModuleType,
+        config: SimConfig,
+        n_envs: int,
+        *,
+        trajectories: np.ndarray | None = None,
+        auto_reset: bool = True,
+    ) -> None:
+        self.robot, self.task, self.config = robot, task, config
+        self.auto_reset = auto_reset
+        self._n = n_envs
+        self.batch = FlightBatch(robot, task, config, n_envs, trajectories=trajectories)
+        self._library = simulator_library(robot.rotor_spin, task)
+        rows, n = self.batch.rows, self.batch.n_blocks * LANES
+        self._columns = rows.observed + config.history * rows.rotors
+        self._cursor = self.batch.first_tape
+        self._terminated = np.zeros(n, np.uint8)
+        self._truncated = np.zeros(n, np.uint8)
+        self._action = np.zeros((n, rows.rotors), np.float32)
+
+    @property
+    def n_envs(self) -> int:
+        """Number of environments N."""
+        return self._n
+
+    @property
+    def _struct(self) -> "ctypes._CArgObject":  # type: ignore[name-defined]
+        return ctypes.byref(self.batch.struct)
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start all episodes anew; returns the actor observation [N, O]."""
+        self.batch.seed(seed)
+        self._cursor = self.batch.first_tape
+        self._library.alula_reset(self._struct, 0, self.batch.n_blocks, self._cursor)
+        return self._observe()[0]
+
+    def step(self, action: np.ndarray) -> Transition:
+        """Apply actions [N, R] in [-1, 1] for one `control_dt`; larger ones are clipped, NaN refused."""
+        if action.shape != (self._n, self.batch.rows.rotors) or not np.isfinite(action).all():
+            raise AlulaError(
+                f"action has shape {action.shape}; allowed: {(self._n, self.batch.rows.rotors)}, finite"
+            )
+        self._action[: self._n] = np.clip(action, -1.0, 1.0)
+        blocks = self.batch.n_blocks
+        self._make_room()
+        self._tape("actions")[:, self._cursor] = self._action.reshape(
+            blocks, LANES, -1
+        ).transpose(0, 2, 1)
+        n, columns, critic = blocks * LANES, self._columns, self.batch.rows.privileged
+        final = np.zeros((n, columns), np.float32)
+        final_privileged = np.zeros((n, critic), np.float32)
+        self._library.alula_step(
+            self._struct, 0, blocks, self._cursor, int(self.auto_reset),
+            pointer(self._terminated), pointer(self._truncated), pointer(final),
+            pointer(final_privileged),
+        )  # fmt: skip
+        self._cursor += 1
+        observation, privileged = self._observe()
+        terminated = self._terminated[: self._n].astype(bool)
+        truncated = self._truncated[: self._n].astype(bool)
+        ended = (terminated | truncated)[:, None]
+        return Transition(
+            observation=observation,
+            privileged=privileged,
+            reward=self.batch.arrays["reward"].reshape(-1)[: self._n].copy(),
+            terminated=terminated,
+            truncated=truncated,
+            final_observation=np.where(ended, final[: self._n], observation),
+            final_privileged=np.where(ended, final_privileged[: self._n], privileged),
+        )
+
+    def step_blocks(self, action: np.ndarray) -> None:
+        """One step with actions as the kernels store them [blocks, R, 16]: nothing is copied out.
+
+        The observed rows, rewards and ends stand in `batch.arrays` afterwards.
+        """
+        self._make_room()
+        self._tape("actions")[:, self._cursor] = action
+        self._library.alula_step(
+            self._struct, 0, self.batch.n_blocks, self._cursor, int(self.auto_reset),
+            pointer(self._terminated), pointer(self._truncated), None, None,
+        )  # fmt: skip
+        self._cursor += 1
+
+    def state(self) -> RigidBodyState:
+        """True state now, float32."""
+        x = self._flat("state")
+        if self.batch.rows.trajectory:
+            t = self._flat("clock")[:, 0] * self.config.control_dt
+            rows = self.task.reference(t, list(self._flat("trajectory").T))
+            target = np.stack(rows[:3], axis=1).astype(np.float32)
+        else:
+            target = np.zeros((self._n, 3), np.float32)
+        return RigidBodyState(
+            position_w=x[:, 0:3],
+            velocity_w=x[:, 3:6],
+            quat_wb=x[:, 6:10],
+            angular_velocity_b=x[:, 10:13],
+            rotor_fraction=x[:, 13:],
+            reference_position_w=target,
+        )
+
+    def scale_parameters(self, **factors: np.ndarray | float) -> None:
+        """Multiply parameters of the running episodes: mass, inertia, thrust, lag, torque, drag [N] or scalar.
+
+        Meant for robustness sweeps right after `reset` with `auto_reset=False`.
+        """
+        rows = {
+            "mass": ([0], -1), "inertia": ([1, 2, 3], 1), "thrust": ([7, 8, 9], 1),
+            "lag": ([10, 11], -1), "torque": ([12], 1), "drag": ([14, 15, 16], 1),
+        }  # fmt: skip
+        n = self.batch.n_blocks * LANES
+        for name, factor in factors.items():
+            if name not in rows:
+                raise AlulaError(f"unknown parameter {name!r}; known: {', '.join(rows)}")
+            full = np.ones(n, np.float32)
+            full[: self._n] = factor
+            if not (np.isfinite(full).all() and (full > 0.0).all()):
+                raise AlulaError(f"factor of {name} must be finite and > 0")
+            lanes = full.reshape(-1, 1, LANES)
+            chosen, power = rows[name]
+            self.batch.arrays["params"][:, chosen] *= lanes**power
+            if name == "inertia":
+                self.batch.arrays["params"][:, [4, 5, 6]] /= lanes
+
+    def set_action_delay(self, steps: np.ndarray | int) -> None:
+        """Set the action delay of the running episodes [steps], an integer or [N].
+
+        Raises:
+            AlulaError: outside of the delays this simulator was built for.
+        """
+        high = self.batch.struct.action_delay_high
+        full = np.zeros(self.batch.n_blocks * LANES, np.int64)
+        full[: self._n] = steps
+        if full.min() < 0 or full.max() > high:
+            raise AlulaError(f"action delay {steps} steps; allowed: 0 to {high}")
+        one_hot = full.reshape(-1, 1, LANES) == np.arange(MAX_DELAY_STEPS + 1)[None, :, None]
+        self.batch.arrays["action_delay"][:] = one_hot
+
+    def _flat(self, name: str) -> np.ndarray:
+        array = self.batch.arrays[name]
+        return array.transpose(0, 2, 1).reshape(-1, array.shape[1])[: self._n].copy()
+
+    def _tape(self, name: str) -> np.ndarray:
+        """View [blocks, steps, width, 16] of a tape."""
+        blocks, length = self.batch.n_blocks, self.batch.struct.tape_length
+        return self.batch.arrays[name].reshape(blocks, length, -1, LANES)
+
+    def _make_room(self) -> None:
+        """Move the last steps to the front once a tape is full."""
+        first = self.batch.first_tape
+        if self._cursor + 1 < self.batch.struct.tape_length:
+            return
+        for name in ("actions", "sensed"):
+            tape = self._tape(name)
+            tape[:, : first + 1] = tape[:, self._cursor - first : self._cursor + 1].copy()
+        self._cursor = first
+
+    def _observe(self) -> tuple[np.ndarray, np.ndarray]:
+        n = self.batch.n_blocks * LANES
+        observation = np.empty((n, self._columns), np.float32)
+        privileged = np.empty((n, self.batch.rows.privileged), np.float32)
+        self._library.alula_rows(
+            self._struct, 0, self.batch.n_blocks, self._cursor, pointer(observation),
+            pointer(privileged),
+        )  # fmt: skip
+        return observation[: self._n], privileged[: self._n]
