@@ -87,14 +87,10 @@ def _unit_inertia(body: mujoco.MjsBody) -> None:
     body.explicitinertial = True
 
 
-def _site_actuator(
-    spec: mujoco.MjSpec, name: str, site: str, *, axis: int
-) -> mujoco.MjsActuator:
+def _site_actuator(spec: mujoco.MjSpec, name: str, site: str, *, axis: int) -> mujoco.MjsActuator:
     gear = [0.0] * 6
     gear[axis] = 1.0
-    return spec.add_actuator(
-        name=name, target=site, trntype=mujoco.mjtTrn.mjTRN_SITE, gear=gear
-    )
+    return spec.add_actuator(name=name, target=site, trntype=mujoco.mjtTrn.mjTRN_SITE, gear=gear)
 
 
 def set_vehicle(
