@@ -1,10 +1,12 @@
 """Golden sequences: observations drawn for the record, and their replay through a policy."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from alula.policies.contract import ACTION_HISTORY, Contract, History
+from alula.policies.metadata import Golden
 from alula.policies.network import Network
 
 Act = Callable[[np.ndarray], np.ndarray]
@@ -24,6 +26,29 @@ def replay(contract: Contract, act: Act, supplied: np.ndarray) -> np.ndarray:
         history.act(action)
         actions[:, t] = action
     return actions
+
+
+def record(contract: Contract, network: Network, seed: int, count: int) -> Golden:
+    """Golden sequences of a float32 network: drawn observations and what it answers.
+
+    The answers are computed in float64 from the float32 numbers and rounded once: nearest to the exact
+    result, so that a runtime is charged with its own rounding and nobody else's. (Policies feed their
+    actions back, which amplifies rounding; against another float32 runtime the two would add up.)
+    """
+
+    def f64(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return tuple(a.astype(np.float64) for a in arrays)
+
+    exact = replace(
+        network,
+        mean=network.mean.astype(np.float64),
+        scale=network.scale.astype(np.float64),
+        weights=f64(network.weights),
+        biases=f64(network.biases),
+    )
+    supplied = draw_observations(contract, network, seed, count)
+    action = replay(contract, exact, supplied)
+    return Golden(supplied=supplied, action=action, runtime="numpy, float64 rounded to float32")
 
 
 def draw_observations(contract: Contract, network: Network, seed: int, count: int) -> np.ndarray:

@@ -40,7 +40,7 @@ class Golden:
     action: np.ndarray
     """Actions, float32 [K, T, A]."""
     runtime: str
-    """What computed the actions, e.g. `onnxruntime 1.17.0`."""
+    """What computed the actions, in words."""
 
 
 def metadata_text(contract: Contract, golden: Golden, weights_sha256: str) -> str:

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from alula.errors import AlulaError
 from alula.policies.contract import Contract, History
 from alula.policies.files import read_bounded, write_files
-from alula.policies.golden import draw_observations, replay
+from alula.policies.golden import record, replay
 from alula.policies.metadata import MIN_SEQUENCES, Golden, metadata_text, parse_metadata
 from alula.policies.network import Network
 from alula.policies.onnx_graph import (
@@ -98,10 +98,10 @@ def write_policy(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Write the one policy file, with golden sequences recorded through ONNX Runtime in float32.
+    """Write the one policy file, with golden sequences recorded from the arrays in numpy.
 
-    The file is complete or absent: it is read back in memory as a stranger's would be, written beside
-    its place and moved there.
+    The file is complete or absent: it is read back in memory as a stranger's would be (so ONNX Runtime
+    has reproduced the golden sequences), written beside its place and moved there.
 
     Args:
         path: file to write; its folder is made where it is missing.
@@ -120,11 +120,7 @@ def write_policy(
     network = as_float32(network)
     check_bounded(network)
     _check_sizes(network, contract)
-    session = _session(build_model(network, ""))
-    supplied = draw_observations(contract, network, seed, MIN_SEQUENCES)
-    size = contract.observation_size
-    action = replay(contract, lambda observation: _run(session, observation, size), supplied)
-    golden = Golden(supplied=supplied, action=action, runtime=f"onnxruntime {ort.__version__}")
+    golden = record(contract, network, seed, MIN_SEQUENCES)
     metadata = metadata_text(contract, golden, weights_sha256(network))
     model = build_model(network, metadata)
     onnx.checker.check_model(model, full_check=True)

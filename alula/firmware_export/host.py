@@ -1,0 +1,147 @@
+"""The exported C on this computer: compiled, loaded and compared with the policy file."""
+
+import ctypes
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from alula.errors import AlulaError
+from alula.policies.onnx_file import Policy
+
+COMPILE_TIMEOUT = 120.0
+"""Longest time the compiler may take [s]."""
+HOST_SOURCE = """
+#include "policy.c"
+
+uint32_t host_sizes(uint32_t index)
+{
+    const uint32_t sizes[3] = {POLICY_NUM_SUPPLIED, POLICY_NUM_ACTIONS, (uint32_t)sizeof(policy_t)};
+    return sizes[index];
+}
+
+float host_self_test(void)
+{
+    policy_t policy;
+    return policy_self_test(&policy);
+}
+
+uint32_t host_run(const float *supplied, uint32_t steps, float *action)
+{
+    policy_t policy;
+    uint32_t step;
+    policy_init(&policy);
+    for (step = 0; step < steps; step++) {
+        policy_observation_t observation;
+        memcpy(&observation, supplied + step * POLICY_NUM_SUPPLIED, sizeof observation);
+        (void)policy_step(&policy, &observation, action + step * POLICY_NUM_ACTIONS);
+    }
+    return policy.held_steps;
+}
+"""
+
+
+class HostPolicy:
+    """An exported policy as native code of this computer."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        floats = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
+        self._run = library.host_run
+        self._run.argtypes = [floats, ctypes.c_uint32, floats]
+        self._run.restype = ctypes.c_uint32
+        self._self_test = library.host_self_test
+        self._self_test.restype = ctypes.c_float
+        sizes = library.host_sizes
+        sizes.argtypes = [ctypes.c_uint32]
+        sizes.restype = ctypes.c_uint32
+        self.supplied_size: int = sizes(0)
+        """Floats of one observation."""
+        self.action_size: int = sizes(1)
+        """Actions A."""
+        self.ram_bytes: int = sizes(2)
+        """Size of one `policy_t` on this computer [B]."""
+
+    def run(self, supplied: np.ndarray) -> np.ndarray:
+        """Actions [T, A] for supplied observations [T, supplied_size] after a reset.
+
+        Raises:
+            AlulaError: the observations have another shape.
+        """
+        return self.run_counting(supplied)[0]
+
+    def run_counting(self, supplied: np.ndarray) -> tuple[np.ndarray, int]:
+        """As `run`, with the count of held steps (inputs that were NaN or infinite)."""
+        supplied = np.ascontiguousarray(supplied, np.float32)
+        if supplied.ndim != 2 or supplied.shape[1] != self.supplied_size:
+            raise AlulaError(
+                f"observations of shape {supplied.shape}; allowed: (T, {self.supplied_size})"
+            )
+        action = np.empty((supplied.shape[0], self.action_size), np.float32)
+        held = self._run(supplied, supplied.shape[0], action)
+        return action, held
+
+    def self_test(self) -> float:
+        """Largest difference over the golden sequences inside the C."""
+        return float(self._self_test())
+
+
+def build_host(c_dir: str | Path) -> HostPolicy:
+    """Compile an export of `export_c` with this computer's C compiler ($CC, cc, gcc or clang).
+
+    Raises:
+        AlulaError: no export in the folder, no compiler, or the compiler refuses the source.
+    """
+    c_dir = Path(c_dir).resolve()
+    if not (c_dir / "policy.c").is_file():
+        raise AlulaError(f"{c_dir} holds no policy.c; allowed: a folder written by the C export")
+    with tempfile.TemporaryDirectory(prefix="alula-c-") as scratch:
+        source, library = Path(scratch) / "host.c", Path(scratch) / "policy.so"
+        source.write_text(HOST_SOURCE, encoding="ascii")
+        flags = ["-std=c99", "-O2", "-fPIC", "-shared", f"-I{c_dir}"]
+        _compile([*find_compiler(), *flags, str(source), "-o", str(library)])
+        # Once loaded, the library lives on without its file.
+        return HostPolicy(ctypes.CDLL(str(library)))
+
+
+def c_max_abs_diff(policy: Policy, c_dir: str | Path) -> float:
+    """Largest difference between the compiled C and all golden actions of the policy.
+
+    Raises:
+        AlulaError: as `build_host`.
+    """
+    host = build_host(c_dir)
+    golden = policy.golden
+    actions = np.stack([host.run(supplied) for supplied in golden.supplied])
+    return float(np.abs(actions - golden.action).max())
+
+
+def find_compiler() -> list[str]:
+    """The C compiler's command: $CC where set, else the first of cc, gcc and clang.
+
+    Raises:
+        AlulaError: there is none.
+    """
+    chosen = os.environ.get("CC", "").strip()
+    try:
+        candidates = [shlex.split(chosen)] if chosen else [["cc"], ["gcc"], ["clang"]]
+    except ValueError:
+        raise AlulaError(f"CC is {chosen!r}; allowed: a compiler command") from None
+    for command in candidates:
+        if shutil.which(command[0]):
+            return command
+    tried = ", ".join(command[0] for command in candidates)
+    raise AlulaError(f"no C compiler found (tried {tried}); install gcc or clang, or set CC")
+
+
+def _compile(command: list[str]) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT)
+    except subprocess.CalledProcessError as e:
+        lines = [line for line in e.stderr.splitlines() if "error" in line] or ["no message"]
+        raise AlulaError(f"{command[0]} refuses the exported C: {lines[0]}") from None
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise AlulaError(f"{command[0]} did not run: {str(e).splitlines()[0]}") from None
