@@ -1,0 +1,151 @@
+"""What each command of `alula.cli` does; heavy imports happen inside, when a command needs them."""
+
+from typing import Any
+
+from alula import cli
+from alula.cli import Outcome
+from alula.errors import AlulaError
+
+MAX_EPISODES = 1_000_000
+PARITY_MAX = 1e-5
+"""Largest difference allowed between a policy file's golden actions and what a runtime makes of them."""
+
+
+def presets() -> Outcome:
+    """`alula presets`."""
+    from dataclasses import asdict
+
+    from alula.presets import PRESETS
+
+    lines = [f"{p.name:18}{p.about} ({p.robot}, {p.task})" for p in PRESETS]
+    return Outcome(data={"presets": [asdict(p) for p in PRESETS]}, text="\n".join(lines))
+
+
+def robots() -> Outcome:
+    """`alula robots`."""
+    from alula.robots.multirotor import ROBOT_DIR, known_robots, load_robot
+
+    found, lines = [], []
+    for name in known_robots():
+        robot = load_robot(name)
+        file = ROBOT_DIR / f"{name}.toml"
+        thrust_to_weight = robot.n_rotors * robot.thrust(robot.throttle_max) / (robot.mass * 9.81)
+        found.append(
+            {
+                "name": name,
+                "file": str(file),
+                "hash": robot.hash,
+                "mass_kg": robot.mass,
+                "rotors": robot.n_rotors,
+                "hover_throttle": robot.hover_throttle,
+                "thrust_to_weight": thrust_to_weight,
+            }
+        )
+        lines.append(
+            f"{name:18}{robot.mass:.3f} kg, {robot.n_rotors} rotors, "
+            f"thrust {thrust_to_weight:.2f} times the weight, {file}"
+        )
+    return Outcome(data={"robots": found}, text="\n".join(lines))
+
+
+def inspect(command: cli.Inspect) -> Outcome:
+    """`alula inspect`."""
+    from alula.policies.onnx_file import inspect_policy
+
+    data = inspect_policy(command.policy)
+    return Outcome(data=data, text=_policy_text(data))
+
+
+def _policy_text(data: dict[str, Any]) -> str:
+    contract = data["contract"]
+    training = contract["training"]
+    about = ", ".join(
+        f"{k} {training[k]}" for k in ("preset", "seed", "version", "git_commit") if k in training
+    )
+    lines = [
+        f"policy      {data['policy']}, {data['bytes']} bytes, sha256 {data['sha256'][:16]}",
+        f"robot       {contract['robot']}, hash {contract['robot_hash'][:16]}",
+        f"task        {contract['task']}, one step every {contract['control_dt'] * 1000:g} ms",
+        f"trained     {about}",
+        f"network     {' - '.join(map(str, data['layers']))}, {data['parameters']} parameters, "
+        f"{data['macs']} multiply-accumulates a step",
+        f"golden      {data['golden_sequences']} sequences of {data['golden_steps']} steps "
+        f"({data['golden_runtime']}), reproduced within {data['golden_max_abs_diff']:.1e}",
+        "observes, in this order",
+    ]
+    for e in contract["observation"]:
+        past = f", last {e['history']} steps, oldest first" if e["history"] > 1 else ""
+        lines.append(
+            f"  {e['name']:22}{e['size']:3} [{e['unit']}]{past}, noise {e['noise']:g}, "
+            f"delay up to {e['delay'] * 1000:g} ms"
+        )
+    lines.append("commands, in this order")
+    for a in contract["action"]:
+        lines.append(f"  {a['name']:22}{a['meaning']}, -1 is {a['low']:g}, +1 is {a['high']:g}")
+    return "\n".join(lines)
+
+
+def export(command: cli.Export) -> Outcome:
+    """`alula export`."""
+    from alula.firmware_export.c_export import export_c, export_onnx
+    from alula.firmware_export.host import c_max_abs_diff
+    from alula.policies.onnx_file import load_policy
+
+    data: dict[str, Any] = {"target": command.target, "out": str(command.out)}
+    match command.target:
+        case "onnx":
+            written = [export_onnx(command.policy, command.out, overwrite=command.overwrite)]
+            difference = load_policy(written[0]).golden_max_abs_diff
+        case "c":
+            made = export_c(command.policy, command.out, overwrite=command.overwrite)
+            written = list(made.files)
+            difference = c_max_abs_diff(load_policy(command.policy), command.out)
+            data |= {
+                "flash_bytes": made.flash_bytes,
+                "ram_bytes": made.ram_bytes,
+                "macs": made.macs,
+            }
+    data |= {"files": [str(f) for f in written], "max_abs_diff": difference}
+    lines = [*map(str, written), f"golden sequences reproduced within {difference:.1e}"]
+    if "ram_bytes" in data:
+        lines.append(
+            f"constants {data['flash_bytes']} bytes, state {data['ram_bytes']} bytes, "
+            f"{data['macs']} multiply-accumulates a step"
+        )
+    failures = () if difference <= PARITY_MAX else (f"{difference:.1e} exceeds {PARITY_MAX:.0e}",)
+    return Outcome(data=data, text="\n".join(lines), failures=failures)
+
+
+def bench(command: cli.Bench) -> Outcome:
+    """`alula bench`."""
+    from alula.bench import bench_sim, bench_train
+    from alula.presets import get_preset
+
+    preset = get_preset(command.preset)
+    match command.what:
+        case "sim":
+            data = bench_sim(preset, repeats=command.repeats)
+            text = (
+                f"{preset.name}: {data['steps_per_s'] / 1e6:.1f} M full steps/s on one core "
+                f"({data['steps_per_s_min'] / 1e6:.1f} to {data['steps_per_s_max'] / 1e6:.1f}, "
+                f"{data['repeats']} measurements, {data['n_envs']} environments)"
+            )
+        case "train":
+            data = bench_train(preset, repeats=command.repeats)
+            text = (
+                f"{preset.name}: trained in {data['train_s']:.2f} s "
+                f"({data['train_s_min']:.2f} to {data['train_s_max']:.2f}, "
+                f"{data['repeats']} seeds)"
+            )
+    return Outcome(data=data, text=text)
+
+
+def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Column names of a log, `ours=theirs` each, as a mapping from ours to theirs."""
+    columns: dict[str, str] = {}
+    for pair in pairs:
+        ours, equals, theirs = pair.partition("=")
+        if not (ours and equals and theirs) or ours in columns:
+            raise AlulaError(f"column {pair!r}; allowed: alula's name = the log's name, each once")
+        columns[ours] = theirs
+    return columns

@@ -1,0 +1,95 @@
+"""The folder of a run's results: complete or absent, never half-written."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alula.errors import AlulaError
+
+RESULT = "result.json"
+"""Written into every finished folder; only folders that hold it are ever replaced."""
+POLICY = "policy.onnx"
+"""The policy file in it."""
+
+
+def default_folder(name: str) -> Path:
+    """A folder below ./runs that does not exist yet, named after the time."""
+    base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out, n = base, 1
+    while out.exists():
+        n += 1
+        out = base.with_name(f"{base.name}-{n}")
+    return out
+
+
+@contextmanager
+def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a hidden folder beside `out` that takes its place when the block ends.
+
+    On an error it is removed. On Ctrl-C it is kept, as `out`, if it already holds a policy, and removed
+    otherwise.
+
+    Raises:
+        AlulaError: `out` is not a new or empty folder, or cannot be made.
+    """
+    out = Path(os.path.abspath(out))
+    _check(out, overwrite=overwrite)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    made = [p for p in (out.parent, *out.parent.parents) if not p.exists()]
+    try:
+        partial.mkdir(parents=True)
+    except OSError as e:
+        raise AlulaError(
+            f"output folder {out} cannot be made: {e.strerror}; allowed: a writable place"
+        ) from None
+    try:
+        yield partial
+        _publish(partial, out)
+    except KeyboardInterrupt:
+        if (partial / POLICY).is_file():
+            write_json(partial / RESULT, {"interrupted": True})
+            _publish(partial, out)
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON for people to read."""
+    path.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def _check(out: Path, *, overwrite: bool) -> None:
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir() or out.is_symlink():
+        raise AlulaError(f"output folder {out} is not a folder; allowed: a new or empty folder")
+    if os.path.ismount(out):
+        raise AlulaError(f"output folder {out} is a mount point; allowed: a folder below it")
+    if not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise AlulaError(
+            f"output folder {out} exists and is not empty; allowed: a new or empty folder, or --overwrite"
+        )
+    if not (out / RESULT).is_file():
+        raise AlulaError(
+            f"output folder {out} was not made by alula (no {RESULT}); "
+            "--overwrite replaces only folders of earlier runs"
+        )
+
+
+def _publish(partial: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.{os.getpid()}.old")
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
