@@ -63,9 +63,7 @@ def compile_library(main: Path, headers: tuple[Path, ...], generated: str) -> ct
         return ctypes.CDLL(str(library))
 
 
-def _compile(
-    cc: str, main: Path, headers: tuple[Path, ...], generated: str, library: Path
-) -> None:
+def _compile(cc: str, main: Path, headers: tuple[Path, ...], generated: str, library: Path) -> None:
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as name:

@@ -133,9 +133,7 @@ class Expr:
         return self.graph.node(name, *lifted)
 
 
-def vjp(
-    outputs: Sequence[Expr], cotangents: Sequence[Expr], inputs: Sequence[Expr]
-) -> list[Expr]:
+def vjp(outputs: Sequence[Expr], cotangents: Sequence[Expr], inputs: Sequence[Expr]) -> list[Expr]:
     """Reverse-mode derivative: sum_i cotangent_i * d output_i / d input_j for every input j.
 
     At a kink (max or min of equal arguments) the derivative of the second argument is taken.
@@ -179,7 +177,7 @@ def _pull_back(node: Expr, g: Expr, graph: Graph) -> list[tuple[Expr, Expr]]:
             return [(a, 0.5 * g / node)]
         case "sin", (a,):
             return [(a, g * graph.node("sin", a + math.pi / 2))]
-        case ("max" | "min"), (a, b):
+        case (("max" | "min"), (a, b)):
             zero = graph.constant(0.0)
             first, second = (a, b) if node.op == "max" else (b, a)
             taken = graph.node("where_gt", first, second, g, zero)
@@ -219,9 +217,7 @@ def c_function(
     lines = _body(graph, outputs, {a.name for a in arguments if a.uniform})
     parameters = [f"const float *restrict {a.name}" for a in arguments]
     parameters += [f"float *restrict {o}" for o in outputs]
-    return "\n".join(
-        [f"static inline void {name}({', '.join(parameters)})", "{", *lines, "}", ""]
-    )
+    return "\n".join([f"static inline void {name}({', '.join(parameters)})", "{", *lines, "}", ""])
 
 
 _C = {

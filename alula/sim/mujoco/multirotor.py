@@ -301,13 +301,16 @@ class MujocoMultirotor:
 
     def _privileged(self, reference: list[np.ndarray]) -> np.ndarray:
         v = self._vehicles
+        jx, jy, jz = v.inertia.T
         params = Params(
             mass_inv=1.0 / v.mass,
-            inertia=v.inertia.T,
             inertia_inv=1.0 / v.inertia.T,
+            gyroscopic=[(jz - jy) / jx, (jx - jz) / jy, (jy - jx) / jz],
             thrust_curve=self.robot.thrust_curve,
             lag_up_inv=1.0 / v.lag_up,
             lag_down_inv=1.0 / v.lag_down,
+            rise=np.exp(-0.5 * self._timestep / v.lag_up),
+            fall=np.exp(-0.5 * self._timestep / v.lag_down),
             torque_per_thrust=v.torque_per_thrust,
             rotor_momentum=self.robot.rotor_inertia * self.robot.rotor_speed_max,
             drag_b=v.drag_b.T,

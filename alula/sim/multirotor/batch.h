@@ -23,7 +23,7 @@ typedef struct {
     float *trajectory;        /* N_TRAJECTORY */
     float *clock;             /* 1: steps since the start of the episode */
     float *actions;           /* tape_length * N_ROTORS: action of every step, newest at `cursor` */
-    float *sensed;            /* tape_length * N_SENSED: noisy measurement of every step */
+    float *sensed;            /* (MAX_DELAY + 1) * N_SENSED: the last noisy measurements, a ring over steps */
     float *observed;          /* N_OBSERVED: what the task shows the actor now */
     float *reward;            /* 1 */
     float *failed;            /* 1: the episode has left the limits */
@@ -43,8 +43,9 @@ typedef struct {
 } Batch;
 
 #define BLOCK(b, field, rows, k) ((b)->field + (int64_t)(k) * (rows) * LANES)
-#define TAPE(b, field, width, k, c) \
-    ((b)->field + ((int64_t)(k) * (b)->tape_length + (c)) * (width) * LANES)
+#define ACTION(b, k, c) ((b)->actions + ((int64_t)(k) * (b)->tape_length + (c)) * N_ROTORS * LANES)
+#define SENSED(b, k, c) \
+    ((b)->sensed + ((int64_t)(k) * (MAX_DELAY + 1) + ((c) & MAX_DELAY)) * N_SENSED * LANES)
 
 static inline float spread(uint32_t *rng, float range) { return 1.0f + range * uniform11(rng); }
 
@@ -57,15 +58,19 @@ static void draw_params(const Batch *b, int64_t k, int l)
     const float inertia = spread(rng, b->random_inertia), thrust = spread(rng, b->random_thrust);
     const float mass = spread(rng, b->random_mass), drag = spread(rng, b->random_drag);
     p[0] = n[0] / mass;
-    for (int i = 1; i < 4; i++) p[i * LANES] = n[i] * inertia;
-    for (int i = 4; i < 7; i++) p[i * LANES] = n[i] / inertia;
+    for (int i = 1; i < 4; i++) p[i * LANES] = n[i] / inertia;
+    for (int i = 4; i < 7; i++) p[i * LANES] = n[i];
     for (int i = 7; i < 10; i++) p[i * LANES] = n[i] * thrust;
-    p[10 * LANES] = n[10] / spread(rng, b->random_lag);
-    p[11 * LANES] = n[11] / spread(rng, b->random_lag);
-    p[12 * LANES] = n[12] * spread(rng, b->random_torque);
-    p[13 * LANES] = n[13];
-    for (int i = 14; i < 17; i++) p[i * LANES] = n[i] * drag;
-    for (int i = 17; i < N_PARAMS; i++) p[i * LANES] = n[i] * spread(rng, b->random_rotor);
+    for (int i = 0; i < 2; i++) {
+        /* rate = 1 / lag; what is left after half a step is exp(-dt / (2 lag)) */
+        const float rate = n[10 + i] / spread(rng, b->random_lag);
+        p[(10 + i) * LANES] = rate;
+        p[(12 + i) * LANES] = expf(-0.5f * b->uniform[2 * N_ROTORS] * rate);
+    }
+    p[14 * LANES] = n[14] * spread(rng, b->random_torque);
+    p[15 * LANES] = n[15];
+    for (int i = 16; i < 19; i++) p[i * LANES] = n[i] * drag;
+    for (int i = 19; i < N_PARAMS; i++) p[i * LANES] = n[i] * spread(rng, b->random_rotor);
 }
 
 static void draw_delay(float *one_hot, uint32_t *rng, int64_t low, int64_t high)
@@ -120,13 +125,13 @@ static void reset_lane(const Batch *b, int64_t k, int l, int64_t c)
 
     for (int64_t t = c - b->history - MAX_DELAY; t < c; t++)
         for (int i = 0; i < N_ROTORS; i++)
-            if (t >= 0) TAPE(b, actions, N_ROTORS, k, t)[i * LANES + l] = b->hover_action;
+            if (t >= 0) ACTION(b, k, t)[i * LANES + l] = b->hover_action;
 }
 
 /* Noisy measurement of the present state into the tape at `c`. */
 static inline void measure(const Batch *b, int64_t k, int64_t c)
 {
-    float *out = TAPE(b, sensed, N_SENSED, k, c);
+    float *out = SENSED(b, k, c);
     EACH_VECTOR(o) sense(BLOCK(b, state, N_STATE, k) + o, out + o);
     for (int i = 0; i < N_SENSED; i += 2) {
         if (b->noise[i] == 0.0f && b->noise[i + 1] == 0.0f) continue;
@@ -144,22 +149,18 @@ static inline void measure(const Batch *b, int64_t k, int64_t c)
 /* Right after a reset of lane `l` the delayed measurements are the first one. */
 static inline void fill_measurements(const Batch *b, int64_t k, int l, int64_t c)
 {
-    for (int64_t t = c - MAX_DELAY; t < c; t++)
-        for (int i = 0; i < N_SENSED; i++)
-            if (t >= 0)
-                TAPE(b, sensed, N_SENSED, k, t)[i * LANES + l] = TAPE(b, sensed, N_SENSED, k, c)[i * LANES + l];
+    for (int d = 1; d <= MAX_DELAY; d++)
+        for (int i = 0; i < N_SENSED; i++) SENSED(b, k, c - d)[i * LANES + l] = SENSED(b, k, c)[i * LANES + l];
 }
 
-/* Rows `width` of the tape as each lane sees them, `one_hot` steps late:
- * out = sum_d one_hot_d tape[c - d]. */
-static inline void delayed(const float *tape, int width, const float *one_hot, int64_t high, float *out)
+/* out += weight * rows, lane by lane. */
+static inline void add_weighted(const float *rows, int width, const float *weight, float *out)
 {
     EACH_VECTOR(o)
-    for (int i = 0; i < width; i++) {
-        vec sum = v_load(one_hot + o) * v_load(tape + i * LANES + o);
-        for (int64_t d = 1; d <= high; d++)
-            sum += v_load(one_hot + d * LANES + o) * v_load(tape - (d * width - i) * LANES + o);
-        v_store(out + i * LANES + o, sum);
+    {
+        const vec w = v_load(weight + o);
+        for (int i = 0; i < width; i++)
+            v_store(out + i * LANES + o, v_load(out + i * LANES + o) + w * v_load(rows + i * LANES + o));
     }
 }
 
@@ -167,9 +168,12 @@ static inline void delayed(const float *tape, int width, const float *one_hot, i
 static inline void observe_block(const Batch *b, int64_t k, int64_t c, float *reference_rows, float *out)
 {
     float late[N_SENSED * LANES] __attribute__((aligned(64)));
-    const float *now = TAPE(b, sensed, N_SENSED, k, c);
-    if (b->observation_delay_high > 0) {
-        delayed(now, N_SENSED, BLOCK(b, observation_delay, MAX_DELAY + 1, k), b->observation_delay_high, late);
+    const float *now = SENSED(b, k, c);
+    if (b->observation_delay_high > 0) { /* late = sum_d one_hot_d sensed[c - d] */
+        memset(late, 0, sizeof late);
+        for (int64_t d = 0; d <= b->observation_delay_high; d++)
+            add_weighted(SENSED(b, k, c - d), N_SENSED,
+                         BLOCK(b, observation_delay, MAX_DELAY + 1, k) + d * LANES, late);
         now = late;
     }
     float seconds[LANES] __attribute__((aligned(64)));
@@ -184,11 +188,13 @@ static inline void observe_block(const Batch *b, int64_t k, int64_t c, float *re
 /* Throttle of the delayed action, clipped to the robot's range. */
 static inline void throttle_block(const Batch *b, int64_t k, int64_t c, float *throttle)
 {
-    const float *now = TAPE(b, actions, N_ROTORS, k, c);
-    if (b->action_delay_high > 0)
-        delayed(now, N_ROTORS, BLOCK(b, action_delay, MAX_DELAY + 1, k), b->action_delay_high, throttle);
-    else
-        memcpy(throttle, now, sizeof(float) * N_ROTORS * LANES);
+    if (b->action_delay_high > 0) { /* sum_d one_hot_d action[c - d] */
+        memset(throttle, 0, sizeof(float) * N_ROTORS * LANES);
+        for (int64_t d = 0; d <= b->action_delay_high; d++)
+            add_weighted(ACTION(b, k, c - d), N_ROTORS, BLOCK(b, action_delay, MAX_DELAY + 1, k) + d * LANES,
+                         throttle);
+    } else
+        memcpy(throttle, ACTION(b, k, c), sizeof(float) * N_ROTORS * LANES);
     /* u = u_min + (a + 1) / 2 (u_max - u_min) */
     const float half = 0.5f * (b->throttle_max - b->throttle_min), middle = b->throttle_min + half;
     for (int i = 0; i < N_ROTORS * LANES; i += VW) {

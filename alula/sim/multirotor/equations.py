@@ -63,20 +63,24 @@ class State:
 
 @dataclass(kw_only=True)
 class Params:
-    """Parameters of one environment's vehicle; 17 + R rows in the order of the fields."""
+    """Parameters of one environment's vehicle; 19 + R rows in the order of the fields."""
 
     mass_inv: Scalar
     """1 / mass [1/kg]."""
-    inertia: Rows
-    """Principal moments of inertia [kg m^2] (3)."""
     inertia_inv: Rows
-    """Their reciprocals (3)."""
+    """Reciprocals of the principal moments of inertia [1/(kg m^2)] (3)."""
+    gyroscopic: Rows
+    """(J_z - J_y) / J_x, (J_x - J_z) / J_y, (J_y - J_x) / J_z [-] (3)."""
     thrust_curve: Rows
     """c0, c1, c2 of one rotor [N] (3)."""
     lag_up_inv: Scalar
     """1 / rotor lag while the speed rises [1/s]."""
     lag_down_inv: Scalar
     """1 / rotor lag while the speed falls [1/s]."""
+    rise: Scalar
+    """exp(-dt / (2 lag_up)): what is left of a rising rotor's speed error after half a step [-]."""
+    fall: Scalar
+    """exp(-dt / (2 lag_down)), likewise for a falling rotor [-]."""
     torque_per_thrust: Scalar
     """Reaction torque per thrust [m]."""
     rotor_momentum: Scalar
@@ -89,23 +93,33 @@ class Params:
     @staticmethod
     def size(n_rotors: int) -> int:
         """Number of rows."""
-        return 17 + n_rotors
+        return 19 + n_rotors
 
     @staticmethod
     def from_rows(rows: Rows) -> "Params":
         """The parameters whose flat order is `rows`."""
         return Params(
             mass_inv=rows[0],
-            inertia=rows[1:4],
-            inertia_inv=rows[4:7],
+            inertia_inv=rows[1:4],
+            gyroscopic=rows[4:7],
             thrust_curve=rows[7:10],
             lag_up_inv=rows[10],
             lag_down_inv=rows[11],
-            torque_per_thrust=rows[12],
-            rotor_momentum=rows[13],
-            drag_b=rows[14:17],
-            thrust_scale=rows[17:],
+            rise=rows[12],
+            fall=rows[13],
+            torque_per_thrust=rows[14],
+            rotor_momentum=rows[15],
+            drag_b=rows[16:19],
+            thrust_scale=rows[19:],
         )
+
+    def rows(self) -> list[Scalar]:
+        """Flat order."""
+        return [
+            self.mass_inv, *self.inertia_inv, *self.gyroscopic, *self.thrust_curve, self.lag_up_inv,
+            self.lag_down_inv, self.rise, self.fall, self.torque_per_thrust, self.rotor_momentum,
+            *self.drag_b, *self.thrust_scale,
+        ]  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -135,11 +149,6 @@ class Geometry:
     """+1 counter-clockwise seen from above, -1 clockwise (R)."""
 
 
-def cross(a: Rows, b: Rows) -> list[Scalar]:
-    """Cross product of two 3-vectors."""
-    return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-
-
 def rotation(quat_wb: Rows) -> list[Scalar]:
     """Rotation matrix body -> world, row-major (9), of a unit quaternion (w, x, y, z)."""
     w, x, y, z = quat_wb
@@ -163,44 +172,71 @@ def rotor_thrust(rotor_fraction: Rows, p: Params) -> list[Scalar]:
     ]
 
 
-def rotor_acceleration(rotor_fraction: Rows, throttle: Rows, p: Params) -> list[Scalar]:
-    """Rate of change of each rotor's speed fraction [1/s]."""
+@dataclass(kw_only=True)
+class Wrench:
+    """What the rotors do to the body at one instant."""
+
+    thrust: Scalar
+    """Sum of the thrusts along body z [N]."""
+    torque_b: Rows
+    """Torque [N m] (3)."""
+    momentum: Scalar
+    """Angular momentum of all rotors along body z [kg m^2/s]."""
+
+
+def rotor_wrench(fraction: Rows, error: Rows, p: Params, d: Disturbance, g: Geometry) -> Wrench:
+    """Thrust, torque (with the disturbance's) and angular momentum of the rotors.
+
+    Args:
+        fraction: rotor speeds over their maximum [-] (R).
+        error: throttle minus fraction [-] (R), which accelerates the rotors.
+        p: parameters.
+        d: disturbance.
+        g: rotor placement.
+    """
+    t = rotor_thrust(fraction, p)
+    # r x T e_z = (y T, -x T, 0)
+    torque_x = sum(y * f for y, f in zip(g.rotor_y, t, strict=True)) + d.torque_b[0]
+    torque_y = d.torque_b[1] - sum(x * f for x, f in zip(g.rotor_x, t, strict=True))
     # ds/dt = max(u - s, 0) / lag_up + min(u - s, 0) / lag_down
-    return [
-        np.maximum(u - s, 0.0) * p.lag_up_inv + np.minimum(u - s, 0.0) * p.lag_down_inv
-        for u, s in zip(throttle, rotor_fraction, strict=True)
-    ]
+    acceleration = sum(
+        c * (np.maximum(e, 0.0) * p.lag_up_inv + np.minimum(e, 0.0) * p.lag_down_inv)
+        for c, e in zip(g.spin, error, strict=True)
+    )
+    # The air and the motors answer the rotors: tau_z = -sum spin (kappa T + h ds/dt)
+    spun = sum(c * f for c, f in zip(g.spin, t, strict=True))
+    torque_z = d.torque_b[2] - p.torque_per_thrust * spun - p.rotor_momentum * acceleration
+    momentum = p.rotor_momentum * sum(c * s for c, s in zip(g.spin, fraction, strict=True))
+    return Wrench(thrust=sum(t), torque_b=[torque_x, torque_y, torque_z], momentum=momentum)
 
 
-def derivative(state: State, throttle: Rows, p: Params, d: Disturbance, g: Geometry) -> State:
-    """Time derivative of the state, with the throttle [0, 1] (R) and the disturbance held.
+def body_derivative(body: Rows, w: Wrench, p: Params, d: Disturbance) -> list[Scalar]:
+    """Time derivative of position, velocity, attitude and body rate (13 rows, as in `State`).
 
     Newton-Euler with rotors along body z; Mahony, Kumar and Corke, IEEE RAM 19(3), 2012::
 
         dp/dt = v
         m dv/dt = R (thrust e_z - D R' v) + f - m g e_z
         dq/dt = 1/2 q (0, w)
-        J dw/dt = sum r x T e_z - spin (kappa T + h ds/dt) e_z + tau - w x (J w + spin h s e_z)
+        J dw/dt = torque - w x (J w + h e_z)
     """
-    x, y, z = state.velocity_w
-    r = rotation(state.quat_wb)
-    wx, wy, wz = state.angular_velocity_b
-    thrusts = rotor_thrust(state.rotor_fraction, p)
-    ds = rotor_acceleration(state.rotor_fraction, throttle, p)
+    vx, vy, vz = body[3:6]
+    qw, qx, qy, qz = body[6:10]
+    wx, wy, wz = body[10:13]
+    r = rotation(body[6:10])
 
-    # f_b = thrust e_z - D R' v
-    dx, dy, dz = p.drag_b
-    f_x = -dx * (r[0] * x + r[3] * y + r[6] * z)
-    f_y = -dy * (r[1] * x + r[4] * y + r[7] * z)
-    f_z = sum(thrusts) - dz * (r[2] * x + r[5] * y + r[8] * z)
+    # f_b = thrust e_z - D R' v, per mass
+    dx, dy, dz = (p.mass_inv * c for c in p.drag_b)
+    a_x = -(dx * (r[0] * vx + r[3] * vy + r[6] * vz))
+    a_y = -(dy * (r[1] * vx + r[4] * vy + r[7] * vz))
+    a_z = p.mass_inv * w.thrust - dz * (r[2] * vx + r[5] * vy + r[8] * vz)
+    outside = [p.mass_inv * f for f in d.force_w]
+    outside[2] = outside[2] - GRAVITY
     acceleration = [
-        p.mass_inv * (r[3 * i] * f_x + r[3 * i + 1] * f_y + r[3 * i + 2] * f_z + d.force_w[i])
-        for i in range(3)
+        r[3 * i] * a_x + r[3 * i + 1] * a_y + (r[3 * i + 2] * a_z + outside[i]) for i in range(3)
     ]
-    acceleration[2] = acceleration[2] - GRAVITY
 
     # dq/dt = 1/2 q (0, w)
-    qw, qx, qy, qz = state.quat_wb
     hx, hy, hz = 0.5 * wx, 0.5 * wy, 0.5 * wz
     dq = [
         -(qx * hx + qy * hy + qz * hz),
@@ -209,62 +245,57 @@ def derivative(state: State, throttle: Rows, p: Params, d: Disturbance, g: Geome
         qw * hz + qx * hy - qy * hx,
     ]
 
-    # r x T e_z = (y T, -x T, 0); the air and the motors answer the rotors' torque about z
-    torque_x = sum(ry * t for ry, t in zip(g.rotor_y, thrusts, strict=True)) + d.torque_b[0]
-    torque_y = d.torque_b[1] - sum(rx * t for rx, t in zip(g.rotor_x, thrusts, strict=True))
-    spun_thrust = sum(c * t for c, t in zip(g.spin, thrusts, strict=True))
-    spun_acceleration = sum(c * a for c, a in zip(g.spin, ds, strict=True))
-    spun_fraction = sum(c * s for c, s in zip(g.spin, state.rotor_fraction, strict=True))
-    torque_z = (
-        d.torque_b[2] - p.torque_per_thrust * spun_thrust - p.rotor_momentum * spun_acceleration
-    )
-
-    # J dw/dt = torque - w x (J w + h e_z), with h = rotor_momentum sum spin s
-    momentum = [
-        p.inertia[0] * wx,
-        p.inertia[1] * wy,
-        p.inertia[2] * wz + p.rotor_momentum * spun_fraction,
-    ]
-    gyroscopic = cross(state.angular_velocity_b, momentum)
+    # dw_x/dt = (tau_x - w_y h) / J_x - w_y w_z (J_z - J_y) / J_x, and cyclic; h is along z only
+    jx, jy, jz = p.inertia_inv
+    gx, gy, gz = p.gyroscopic
     dw = [
-        p.inertia_inv[i] * (t - gyroscopic[i]) for i, t in enumerate((torque_x, torque_y, torque_z))
+        jx * (w.torque_b[0] - wy * w.momentum) - gx * (wy * wz),
+        jy * (w.torque_b[1] + wx * w.momentum) - gy * (wx * wz),
+        jz * w.torque_b[2] - gz * (wx * wy),
     ]
-    return State(
-        position_w=[x, y, z],
-        velocity_w=acceleration,
-        quat_wb=dq,
-        angular_velocity_b=dw,
-        rotor_fraction=ds,
-    )
+    return [vx, vy, vz, *acceleration, *dq, *dw]
 
 
 def rk4_step(
     state: State, throttle: Rows, p: Params, d: Disturbance, g: Geometry, dt: Scalar
 ) -> State:
-    """State one `dt` later by the classical fourth-order Runge-Kutta method.
+    """State one `dt` later, with the throttle [0, 1] (R) and the disturbance held.
 
-    The quaternion's norm drifts by O(dt^6) a step and is pulled back to first order,
+    The rotors' lag has an exact solution at the middle and the end of the step, so the classical
+    fourth-order Runge-Kutta method is left with the rigid body alone; `p.rise` and `p.fall` belong to this
+    `dt`. The quaternion's norm drifts by O(dt^6) a step and is pulled back to first order,
     q <- q (3 - |q|^2) / 2, which needs no square root.
     """
+    start = [u - s for u, s in zip(throttle, state.rotor_fraction, strict=True)]
+    rising = [np.maximum(e, 0.0) for e in start]
+    falling = [np.minimum(e, 0.0) for e in start]
+    # e(t) = e(0) exp(-t / lag)
+    middle = [a * p.rise + b * p.fall for a, b in zip(rising, falling, strict=True)]
+    full_rise, full_fall = p.rise * p.rise, p.fall * p.fall
+    end = [a * full_rise + b * full_fall for a, b in zip(rising, falling, strict=True)]
+    at_middle = [u - e for u, e in zip(throttle, middle, strict=True)]
+    at_end = [u - e for u, e in zip(throttle, end, strict=True)]
 
-    def f(rows: Rows) -> list[Scalar]:
-        return derivative(State.from_rows(rows), throttle, p, d, g).rows()
-
-    x = state.rows()
+    wrench = [
+        rotor_wrench(fraction, error, p, d, g)
+        for fraction, error in ((state.rotor_fraction, start), (at_middle, middle), (at_end, end))
+    ]
+    x = state.rows()[:13]
     half = 0.5 * dt
-    k1 = f(x)
-    k2 = f([a + half * b for a, b in zip(x, k1, strict=True)])
-    k3 = f([a + half * b for a, b in zip(x, k2, strict=True)])
-    k4 = f([a + dt * b for a, b in zip(x, k3, strict=True)])
+    k1 = body_derivative(x, wrench[0], p, d)
+    k2 = body_derivative(_along(x, half, k1), wrench[1], p, d)
+    k3 = body_derivative(_along(x, half, k2), wrench[1], p, d)
+    k4 = body_derivative(_along(x, dt, k3), wrench[2], p, d)
     # x' = x + dt/6 (k1 + 2 k2 + 2 k3 + k4)
     sixth, third = dt * (1.0 / 6.0), dt * (1.0 / 3.0)
-    nxt = State.from_rows(
-        [
-            a + sixth * (b1 + b4) + third * (b2 + b3)
-            for a, b1, b2, b3, b4 in zip(x, k1, k2, k3, k4, strict=True)
-        ]
-    )
-    q = nxt.quat_wb
+    body = [
+        a + sixth * (b1 + b4) + third * (b2 + b3)
+        for a, b1, b2, b3, b4 in zip(x, k1, k2, k3, k4, strict=True)
+    ]
+    q = body[6:10]
     pull = 1.5 - 0.5 * (q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
-    nxt.quat_wb = [pull * c for c in q]
-    return nxt
+    return State.from_rows([*body[:6], *(pull * c for c in q), *body[10:], *at_end])
+
+
+def _along(x: Rows, step: Scalar, slope: Rows) -> list[Scalar]:
+    return [a + step * b for a, b in zip(x, slope, strict=True)]

@@ -6,6 +6,7 @@ analytic-gradient training needs; `batch.h` and the `.c` files loop over environ
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from alula.robots.multirotor import Multirotor
 from alula.sim.compile import compile_library
 from alula.sim.config import MAX_DELAY_STEPS
 from alula.sim.multirotor.equations import Disturbance, Geometry, Params, State, rk4_step
@@ -25,27 +27,67 @@ LANES = 16
 HEADERS = (HERE / "lanes.h", HERE / "batch.h")
 Rows = list[Expr]
 
-_FLOATS = (
-    "state params constant gust action_delay observation_delay trajectory clock actions sensed observed "
-    "reward failed"
-).split()
-_SHARED = "nominal uniform noise weights bank".split()
-_SIZES = (
-    "n_blocks history tape_length substeps episode_steps n_bank action_delay_low action_delay_high "
-    "observation_delay_low observation_delay_high"
-).split()
-_NUMBERS = (
-    "control_dt throttle_min throttle_max hover_action hover_fraction force_std torque_std gust_std "
-    "gust_decay start_position start_tilt start_velocity start_rate start_rotor start_at_rest "
-    "limit_position limit_velocity limit_rate random_mass random_inertia random_thrust random_rotor "
-    "random_lag random_torque random_drag"
-).split()
+_FLOATS = [
+    "state",
+    "params",
+    "constant",
+    "gust",
+    "action_delay",
+    "observation_delay",
+    "trajectory",
+    "clock",
+    "actions",
+    "sensed",
+    "observed",
+    "reward",
+    "failed",
+]
+_SHARED = ["nominal", "uniform", "noise", "weights", "bank"]
+_SIZES = [
+    "n_blocks",
+    "history",
+    "tape_length",
+    "substeps",
+    "episode_steps",
+    "n_bank",
+    "action_delay_low",
+    "action_delay_high",
+    "observation_delay_low",
+    "observation_delay_high",
+]
+_NUMBERS = [
+    "control_dt",
+    "throttle_min",
+    "throttle_max",
+    "hover_action",
+    "hover_fraction",
+    "force_std",
+    "torque_std",
+    "gust_std",
+    "gust_decay",
+    "start_position",
+    "start_tilt",
+    "start_velocity",
+    "start_rate",
+    "start_rotor",
+    "start_at_rest",
+    "limit_position",
+    "limit_velocity",
+    "limit_rate",
+    "random_mass",
+    "random_inertia",
+    "random_thrust",
+    "random_rotor",
+    "random_lag",
+    "random_torque",
+    "random_drag",
+]
 
 
 class Batch(ctypes.Structure):
     """The C structure `Batch` of batch.h, field by field."""
 
-    _fields_ = [  # noqa: RUF012 (ctypes reads this list)
+    _fields_ = [
         *((name, ctypes.c_void_p) for name in _FLOATS),
         ("rng", ctypes.c_void_p),
         *((name, ctypes.c_void_p) for name in _SHARED),
@@ -68,6 +110,32 @@ def pointer(array: np.ndarray | None) -> int | None:
         return None
     assert array.flags.c_contiguous
     return array.ctypes.data
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the compiled physics must contain; what a robot lacks costs nothing."""
+
+    spin: tuple[int, ...]
+    """Rotor directions, +1 counter-clockwise seen from above."""
+    drag: bool
+    """Any drag."""
+    rotor_inertia: bool
+    """Rotors with angular momentum."""
+
+    @staticmethod
+    def of(robot: Multirotor) -> "Features":
+        """The features of a robot."""
+        return Features(robot.rotor_spin, any(robot.drag_b), robot.rotor_inertia > 0.0)
+
+    def params(self, rows: Rows) -> Params:
+        """The parameters `rows`, with zeros for what is left out."""
+        p = Params.from_rows(rows)
+        if not self.drag:
+            p.drag_b = [0.0, 0.0, 0.0]
+        if not self.rotor_inertia:
+            p.rotor_momentum = 0.0
+        return p
 
 
 class RowCounts:
@@ -94,27 +162,29 @@ class RowCounts:
         )
 
 
-def generate(spin: tuple[int, ...], task: ModuleType) -> str:
-    """The text of generated.h for rotors that turn like `spin` and a task."""
-    n = RowCounts(len(spin), task)
+def generate(features: Features, task: ModuleType) -> str:
+    """The text of generated.h for a kind of robot and a task."""
+    n = RowCounts(len(features.spin), task)
     counts = {
         "ROTORS": n.rotors, "STATE": n.state, "PARAMS": n.params, "TRAJECTORY": n.trajectory,
         "REFERENCE": n.reference, "OBSERVED": n.observed, "PRIVILEGED": n.privileged,
         "WEIGHTS": n.weights,
     }  # fmt: skip
     defines = [f"#define N_{name} {count}" for name, count in counts.items()]
-    return "\n".join([*defines, "", _physics(spin, n), _task(n, task)])
+    return "\n".join([*defines, "", _physics(features, n), _task(n, task)])
 
 
-def _physics(spin: tuple[int, ...], n: RowCounts) -> str:
+def _physics(features: Features, n: RowCounts) -> str:
     def step(x: Rows, u: Rows, p: Rows, d: Rows, uniform: Rows) -> Rows:
         geometry = Geometry(
-            rotor_x=uniform[: n.rotors], rotor_y=uniform[n.rotors : 2 * n.rotors], spin=spin
+            rotor_x=uniform[: n.rotors],
+            rotor_y=uniform[n.rotors : 2 * n.rotors],
+            spin=features.spin,
         )
         return rk4_step(
             State.from_rows(x),
             u,
-            Params.from_rows(p),
+            features.params(p),
             Disturbance.from_rows(d),
             geometry,
             uniform[-1],
@@ -215,9 +285,9 @@ def _task(n: RowCounts, task: ModuleType) -> str:
 
 
 @lru_cache(maxsize=8)
-def simulator_library(spin: tuple[int, ...], task: ModuleType) -> ctypes.CDLL:
-    """The compiled simulator for rotors that turn like `spin` and a task."""
-    library = compile_library(HERE / "simulator.c", HEADERS, generate(spin, task))
+def simulator_library(features: Features, task: ModuleType) -> ctypes.CDLL:
+    """The compiled simulator for a kind of robot and a task."""
+    library = compile_library(HERE / "simulator.c", HEADERS, generate(features, task))
     assert MAX_DELAY_STEPS == 3  # MAX_DELAY of batch.h
     ptr, i64 = ctypes.c_void_p, ctypes.c_int64
     batch = ctypes.POINTER(Batch)

@@ -21,7 +21,7 @@ static void write_observation(const Batch *b, int64_t k, int l, int64_t c, float
 {
     for (int i = 0; i < N_OBSERVED; i++) *out++ = BLOCK(b, observed, N_OBSERVED, k)[i * LANES + l];
     for (int64_t t = c - b->history; t < c; t++)
-        for (int i = 0; i < N_ROTORS; i++) *out++ = TAPE(b, actions, N_ROTORS, k, t)[i * LANES + l];
+        for (int i = 0; i < N_ROTORS; i++) *out++ = ACTION(b, k, t)[i * LANES + l];
 }
 
 static void privileged_block(const Batch *b, int64_t k, float *rows)
@@ -84,7 +84,7 @@ static void end_lanes(const Batch *b, int64_t k, int64_t c, int auto_reset, floa
     }
     if (!auto_reset) return;
     float fresh[N_SENSED * LANES] __attribute__((aligned(64)));
-    float *now = TAPE(b, sensed, N_SENSED, k, c);
+    float *now = SENSED(b, k, c);
     memcpy(fresh, now, sizeof fresh);
     measure(b, k, c);
     for (int l = 0; l < LANES; l++) {
@@ -112,7 +112,7 @@ void alula_step(const Batch *b, int64_t first, int64_t last, int64_t c, int auto
         EACH_VECTOR(o) v_store(clock + o, v_load(clock + o) + 1.0f);
         measure(b, k, c + 1);
         observe_block(b, k, c + 1, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
-        const float *a = TAPE(b, actions, N_ROTORS, k, c), *before = TAPE(b, actions, N_ROTORS, k, c - 1);
+        const float *a = ACTION(b, k, c), *before = ACTION(b, k, c - 1);
         float *reward = BLOCK(b, reward, 1, k);
         EACH_VECTOR(o)
         {

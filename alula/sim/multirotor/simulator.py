@@ -13,6 +13,7 @@ from alula.sim.multirotor.equations import Params
 from alula.sim.multirotor.kernels import (
     LANES,
     Batch,
+    Features,
     RowCounts,
     aligned,
     pointer,
@@ -21,7 +22,7 @@ from alula.sim.multirotor.kernels import (
 from alula.sim.protocol import RigidBodyState, Transition
 from alula.sim.sensors import SENSED_SIZE, noise_rows
 
-TAPE_ROOM = 64
+TAPE_ROOM = 32
 """Steps between two moves of the action and measurement tapes."""
 
 
@@ -46,30 +47,32 @@ class FlightBatch:
             raise AlulaError(f"n_envs is {n_envs}; allowed: >= 1")
         self.rows = rows = RowCounts(robot.n_rotors, task)
         self.n_blocks = blocks = -(-n_envs // LANES)
-        self.first_tape = config.history + MAX_DELAY_STEPS + 1
-        tape = self.first_tape + tape_room + 1
+        ring = MAX_DELAY_STEPS + 1
+        self.first_tape = ring * -(-(config.history + ring) // ring)
+        tape = (
+            self.first_tape + tape_room + 1
+        )  # the cursor returns to first_tape after tape_room steps
+        dt = config.control_dt / config.substeps
         widths = {
             "state": rows.state, "params": rows.params, "constant": 6, "gust": 3,
             "action_delay": MAX_DELAY_STEPS + 1, "observation_delay": MAX_DELAY_STEPS + 1,
             "trajectory": rows.trajectory, "clock": 1, "actions": tape * rows.rotors,
-            "sensed": tape * SENSED_SIZE, "observed": rows.observed, "reward": 1, "failed": 1,
+            "sensed": (MAX_DELAY_STEPS + 1) * SENSED_SIZE, "observed": rows.observed, "reward": 1, "failed": 1,
         }  # fmt: skip
         self.arrays = {name: aligned((blocks, width, LANES)) for name, width in widths.items()}
         self.arrays["rng"] = aligned((blocks, 4, LANES), np.uint32)
         self.shared = {
-            "nominal": np.array(nominal_params(robot), np.float32),
+            "nominal": np.array(nominal_params(robot, dt), np.float32),
             "uniform": np.array(
                 [
                     *(p[0] for p in robot.rotor_position_b),
                     *(p[1] for p in robot.rotor_position_b),
-                    config.control_dt / config.substeps,
+                    dt,
                 ],
                 np.float32,
             ),
             "noise": config.noise * np.array(sensor_noise(robot), np.float32),
-            "weights": np.array(
-                weights or task.CostWeights().rows(robot.hover_action), np.float32
-            ),
+            "weights": np.array(weights or task.CostWeights().rows(robot.hover_action), np.float32),
             "bank": _trajectory_bank(task, trajectories),
         }
         self.struct = Batch(
@@ -96,24 +99,23 @@ def _environment_words(seed: int, n: int) -> np.ndarray:
     return (z ^ (z >> np.uint64(31))).view(np.uint32)
 
 
-def nominal_params(robot: Multirotor) -> list[float]:
-    """The rows of `Params` for the robot as it is."""
-    p = Params(
+def nominal_params(robot: Multirotor, dt: float) -> list[float]:
+    """The rows of `Params` for the robot as it is and a physics step of `dt` [s]."""
+    jx, jy, jz = robot.inertia
+    return Params(
         mass_inv=1.0 / robot.mass,
-        inertia=robot.inertia,
-        inertia_inv=[1.0 / j for j in robot.inertia],
+        inertia_inv=[1.0 / jx, 1.0 / jy, 1.0 / jz],
+        gyroscopic=[(jz - jy) / jx, (jx - jz) / jy, (jy - jx) / jz],
         thrust_curve=robot.thrust_curve,
         lag_up_inv=1.0 / robot.rotor_lag_up,
         lag_down_inv=1.0 / robot.rotor_lag_down,
+        rise=math.exp(-0.5 * dt / robot.rotor_lag_up),
+        fall=math.exp(-0.5 * dt / robot.rotor_lag_down),
         torque_per_thrust=robot.torque_per_thrust,
         rotor_momentum=robot.rotor_inertia * robot.rotor_speed_max,
         drag_b=robot.drag_b,
         thrust_scale=[1.0] * robot.n_rotors,
-    )
-    return [
-        p.mass_inv, *p.inertia, *p.inertia_inv, *p.thrust_curve, p.lag_up_inv, p.lag_down_inv,
-        p.torque_per_thrust, p.rotor_momentum, *p.drag_b, *p.thrust_scale,
-    ]  # fmt: skip
+    ).rows()
 
 
 def sensor_noise(robot: Multirotor) -> list[float]:
@@ -195,7 +197,7 @@ class MultirotorSimulator:
         self.auto_reset = auto_reset
         self._n = n_envs
         self.batch = FlightBatch(robot, task, config, n_envs, trajectories=trajectories)
-        self._library = simulator_library(robot.rotor_spin, task)
+        self._library = simulator_library(Features.of(robot), task)
         rows, n = self.batch.rows, self.batch.n_blocks * LANES
         self._columns = rows.observed + config.history * rows.rotors
         self._cursor = self.batch.first_tape
@@ -228,9 +230,9 @@ class MultirotorSimulator:
         self._action[: self._n] = np.clip(action, -1.0, 1.0)
         blocks = self.batch.n_blocks
         self._make_room()
-        self._tape("actions")[:, self._cursor] = self._action.reshape(
-            blocks, LANES, -1
-        ).transpose(0, 2, 1)
+        self._actions()[:, self._cursor] = self._action.reshape(blocks, LANES, -1).transpose(
+            0, 2, 1
+        )
         n, columns, critic = blocks * LANES, self._columns, self.batch.rows.privileged
         final = np.zeros((n, columns), np.float32)
         final_privileged = np.zeros((n, critic), np.float32)
@@ -260,7 +262,7 @@ class MultirotorSimulator:
         The observed rows, rewards and ends stand in `batch.arrays` afterwards.
         """
         self._make_room()
-        self._tape("actions")[:, self._cursor] = action
+        self._actions()[:, self._cursor] = action
         self._library.alula_step(
             self._struct, 0, self.batch.n_blocks, self._cursor, int(self.auto_reset),
             pointer(self._terminated), pointer(self._truncated), None, None,
@@ -291,10 +293,11 @@ class MultirotorSimulator:
         Meant for robustness sweeps right after `reset` with `auto_reset=False`.
         """
         rows = {
-            "mass": ([0], -1), "inertia": ([1, 2, 3], 1), "thrust": ([7, 8, 9], 1),
-            "lag": ([10, 11], -1), "torque": ([12], 1), "drag": ([14, 15, 16], 1),
+            "mass": ([0], -1), "inertia": ([1, 2, 3], -1), "thrust": ([7, 8, 9], 1),
+            "lag": ([10, 11], -1), "torque": ([14], 1), "drag": ([16, 17, 18], 1),
         }  # fmt: skip
         n = self.batch.n_blocks * LANES
+        params = self.batch.arrays["params"]
         for name, factor in factors.items():
             if name not in rows:
                 raise AlulaError(f"unknown parameter {name!r}; known: {', '.join(rows)}")
@@ -302,11 +305,10 @@ class MultirotorSimulator:
             full[: self._n] = factor
             if not (np.isfinite(full).all() and (full > 0.0).all()):
                 raise AlulaError(f"factor of {name} must be finite and > 0")
-            lanes = full.reshape(-1, 1, LANES)
             chosen, power = rows[name]
-            self.batch.arrays["params"][:, chosen] *= lanes**power
-            if name == "inertia":
-                self.batch.arrays["params"][:, [4, 5, 6]] /= lanes
+            params[:, chosen] *= full.reshape(-1, 1, LANES) ** power
+        # rise and fall follow from the lags: exp(-dt / (2 lag))
+        params[:, 12:14] = np.exp(-0.5 * self.batch.shared["uniform"][-1] * params[:, 10:12])
 
     def set_action_delay(self, steps: np.ndarray | int) -> None:
         """Set the action delay of the running episodes [steps], an integer or [N].
@@ -326,19 +328,21 @@ class MultirotorSimulator:
         array = self.batch.arrays[name]
         return array.transpose(0, 2, 1).reshape(-1, array.shape[1])[: self._n].copy()
 
-    def _tape(self, name: str) -> np.ndarray:
-        """View [blocks, steps, width, 16] of a tape."""
-        blocks, length = self.batch.n_blocks, self.batch.struct.tape_length
-        return self.batch.arrays[name].reshape(blocks, length, -1, LANES)
+    def _actions(self) -> np.ndarray:
+        """View [blocks, steps, R, 16] of the tape of actions."""
+        length = self.batch.struct.tape_length
+        return self.batch.arrays["actions"].reshape(self.batch.n_blocks, length, -1, LANES)
 
     def _make_room(self) -> None:
-        """Move the last steps to the front once a tape is full."""
+        """Move the last actions to the front once the tape is full.
+
+        The measurements' ring has MAX_DELAY_STEPS + 1 slots, so the cursor moves by multiples of that.
+        """
         first = self.batch.first_tape
         if self._cursor + 1 < self.batch.struct.tape_length:
             return
-        for name in ("actions", "sensed"):
-            tape = self._tape(name)
-            tape[:, : first + 1] = tape[:, self._cursor - first : self._cursor + 1].copy()
+        tape = self._actions()
+        tape[:, :first] = tape[:, self._cursor - first : self._cursor].copy()
         self._cursor = first
 
     def _observe(self) -> tuple[np.ndarray, np.ndarray]:
