@@ -3,6 +3,9 @@
 Nothing of alula's own equations is used here; this is the second physics that checks the first.
 """
 
+# mujoco loads its names from a compiled module that the type checker cannot read.
+# pyright: reportAttributeAccessIssue=false
+
 import mujoco
 import numpy as np
 

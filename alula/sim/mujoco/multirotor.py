@@ -5,6 +5,9 @@ sensors and disturbances are applied here in NumPy, outside the kernels of `sim.
 of a control period are stepped by one call of `mujoco.rollout`.
 """
 
+# mujoco loads its names from a compiled module that the type checker cannot read.
+# pyright: reportAttributeAccessIssue=false
+
 import os
 from types import ModuleType
 
@@ -85,7 +88,6 @@ class MujocoMultirotor:
         state_size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         self._nv = model.nv
         # time, qpos, qvel of the full physics state
-        self._pose = slice(1, 8)
         self._twist = slice(1 + model.nq, 7 + model.nq)
         self._physics = np.zeros((n, state_size))
         self._path = np.zeros((n, k, state_size))
@@ -260,11 +262,11 @@ class MujocoMultirotor:
         columns = np.ascontiguousarray(self._physics.T)
         twist = columns[self._twist]
         return State(
-            position_w=columns[1:4],
-            velocity_w=twist[0:3],
-            quat_wb=columns[4:8],
-            angular_velocity_b=twist[3:6],
-            rotor_fraction=np.ascontiguousarray(self._rotor_fraction.T),
+            position_w=list(columns[1:4]),
+            velocity_w=list(twist[0:3]),
+            quat_wb=list(columns[4:8]),
+            angular_velocity_b=list(twist[3:6]),
+            rotor_fraction=list(np.ascontiguousarray(self._rotor_fraction.T)),
         )
 
     def _reference(self) -> list[np.ndarray]:
@@ -281,7 +283,7 @@ class MujocoMultirotor:
             & (np.abs(twist[:, 3:6]) <= limits.angular_velocity).all(axis=1)
             & np.isfinite(self._physics).all(axis=1)
         )
-        return ~inside
+        return np.logical_not(inside)
 
     def _measure(self, rows: np.ndarray, *, push: bool = False) -> None:
         """Take a noisy measurement: into the delay line, or (push false) filling it."""
@@ -295,7 +297,9 @@ class MujocoMultirotor:
 
     def _observe(self, reference: list[np.ndarray]) -> np.ndarray:
         sample = self._sensed[self._index, -1 - self._vehicles.observation_delay]
-        present = self.task.observe(Sensed.from_rows(sample.T), Reference.from_rows(reference))
+        present = self.task.observe(
+            Sensed.from_rows(list(sample.T)), Reference.from_rows(reference)
+        )
         past = self._history.reshape(self._n_envs, -1)
         return np.concatenate([np.stack(present, axis=1), past], axis=1, dtype=np.float32)
 
@@ -304,7 +308,7 @@ class MujocoMultirotor:
         jx, jy, jz = v.inertia.T
         params = Params(
             mass_inv=1.0 / v.mass,
-            inertia_inv=1.0 / v.inertia.T,
+            inertia_inv=[1.0 / jx, 1.0 / jy, 1.0 / jz],
             gyroscopic=[(jz - jy) / jx, (jx - jz) / jy, (jy - jx) / jz],
             thrust_curve=self.robot.thrust_curve,
             lag_up_inv=1.0 / v.lag_up,
@@ -313,10 +317,12 @@ class MujocoMultirotor:
             fall=np.exp(-0.5 * self._timestep / v.lag_down),
             torque_per_thrust=v.torque_per_thrust,
             rotor_momentum=self.robot.rotor_inertia * self.robot.rotor_speed_max,
-            drag_b=v.drag_b.T,
-            thrust_scale=v.thrust_scale.T,
+            drag_b=list(v.drag_b.T),
+            thrust_scale=list(v.thrust_scale.T),
         )
-        disturbance = Disturbance(force_w=(v.force_w + self._gust_w).T, torque_b=v.torque_b.T)
+        disturbance = Disturbance(
+            force_w=list((v.force_w + self._gust_w).T), torque_b=list(v.torque_b.T)
+        )
         rows = self.task.privileged(
             self._state(),
             params,
