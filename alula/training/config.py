@@ -40,6 +40,10 @@ class ShortHorizonConfig:
     """Learning rate of the critic."""
     critic_updates: int = 2
     """Gradient steps of the critic per actor update."""
+    cotangent_limit: float = 100.0
+    """Bound on the norm of one flight's state cotangent on the way back [costs per state unit]."""
+    failure_cost: float = 2.0
+    """Cost per step that the critic expects after a failure [-]."""
     td_lambda: float = 0.95
     """Mixing of the critic's n-step targets [-]."""
     weights: CostWeights = field(default_factory=CostWeights)

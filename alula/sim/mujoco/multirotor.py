@@ -211,6 +211,18 @@ class MujocoMultirotor:
             reference_position_w=np.stack(self._reference()[0:3], axis=1),
         )
 
+    def place(self, state: RigidBodyState) -> None:
+        """Put the vehicles into a state; the measurement in the delay line stays the old one.
+
+        Clocks, references, vehicles and the flags of failed episodes stay as they are.
+        """
+        self._physics[:, 1:4] = state.position_w
+        self._physics[:, 4:8] = state.quat_wb
+        self._physics[:, self._twist] = np.concatenate(
+            [state.velocity_w, state.angular_velocity_b], axis=1
+        )
+        self._rotor_fraction = np.array(state.rotor_fraction, np.float64)
+
     def _fly(self) -> None:
         """Hold the delayed action for one control period."""
         robot, v = self.robot, self._vehicles

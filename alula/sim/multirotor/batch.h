@@ -90,8 +90,19 @@ static void draw_attitude(float *quat, uint32_t *rng, float tilt)
     quat[3 * LANES] = s * z;
 }
 
-/* Start a new episode in lane `l`; `c` is the tape position of its first measurement. */
-static void reset_lane(const Batch *b, int64_t k, int l, int64_t c)
+/* Reference rows at every lane's own time. */
+static inline void reference_block(const Batch *b, int64_t k, float *rows)
+{
+    float seconds[LANES] __attribute__((aligned(64)));
+    EACH_VECTOR(o)
+    {
+        v_store(seconds + o, b->control_dt * v_load(BLOCK(b, clock, 1, k) + o));
+        reference(seconds + o, BLOCK(b, trajectory, N_TRAJECTORY, k) + o, rows + o);
+    }
+}
+
+/* Start a new episode in lane `l`, already `age` steps old; `c` is the tape position of its first measurement. */
+static void reset_lane(const Batch *b, int64_t k, int l, int64_t c, float age)
 {
     uint32_t *rng = b->rng + k * 4 * LANES + l;
     float *x = BLOCK(b, state, N_STATE, k) + l;
@@ -107,12 +118,11 @@ static void reset_lane(const Batch *b, int64_t k, int l, int64_t c)
         for (int i = 0; i < N_TRAJECTORY; i++)
             BLOCK(b, trajectory, N_TRAJECTORY, k)[i * LANES + l] = b->bank[row * N_TRAJECTORY + i];
     }
-    BLOCK(b, clock, 1, k)[l] = 0.0f;
+    BLOCK(b, clock, 1, k)[l] = age;
     BLOCK(b, failed, 1, k)[l] = 0.0f;
 
     float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
-    EACH_VECTOR(o)
-        reference(BLOCK(b, clock, 1, k) + o, BLOCK(b, trajectory, N_TRAJECTORY, k) + o, reference_rows + o);
+    reference_block(b, k, reference_rows);
     const float moving = uniform01(rng) < b->start_at_rest ? 0.0f : 1.0f;
     for (int i = 0; i < 3; i++) {
         x[i * LANES] = reference_rows[i * LANES + l] + moving * b->start_position * uniform11(rng);
@@ -128,11 +138,11 @@ static void reset_lane(const Batch *b, int64_t k, int l, int64_t c)
             if (t >= 0) ACTION(b, k, t)[i * LANES + l] = b->hover_action;
 }
 
-/* Noisy measurement of the present state into the tape at `c`. */
-static inline void measure(const Batch *b, int64_t k, int64_t c)
+/* Noisy measurement of a state into the ring at `c`. */
+static inline void measure(const Batch *b, int64_t k, int64_t c, const float *state)
 {
     float *out = SENSED(b, k, c);
-    EACH_VECTOR(o) sense(BLOCK(b, state, N_STATE, k) + o, out + o);
+    EACH_VECTOR(o) sense(state + o, out + o);
     for (int i = 0; i < N_SENSED; i += 2) {
         if (b->noise[i] == 0.0f && b->noise[i + 1] == 0.0f) continue;
         EACH_VECTOR(o)
@@ -164,24 +174,37 @@ static inline void add_weighted(const float *rows, int width, const float *weigh
     }
 }
 
-/* What the task shows the actor, from the delayed measurement and the present reference. */
-static inline void observe_block(const Batch *b, int64_t k, int64_t c, float *reference_rows, float *out)
+/* What the task shows the actor, from the delayed measurement and the present reference. `late` is room for
+ * N_SENSED rows; returns the measurement used, `late` or the ring's own. */
+static inline const float *observe_block(const Batch *b, int64_t k, int64_t c, float *late, float *reference_rows,
+                                         float *out)
 {
-    float late[N_SENSED * LANES] __attribute__((aligned(64)));
     const float *now = SENSED(b, k, c);
     if (b->observation_delay_high > 0) { /* late = sum_d one_hot_d sensed[c - d] */
-        memset(late, 0, sizeof late);
+        memset(late, 0, sizeof(float) * N_SENSED * LANES);
         for (int64_t d = 0; d <= b->observation_delay_high; d++)
             add_weighted(SENSED(b, k, c - d), N_SENSED,
                          BLOCK(b, observation_delay, MAX_DELAY + 1, k) + d * LANES, late);
         now = late;
     }
-    float seconds[LANES] __attribute__((aligned(64)));
-    EACH_VECTOR(o)
-    {
-        v_store(seconds + o, b->control_dt * v_load(BLOCK(b, clock, 1, k) + o));
-        reference(seconds + o, BLOCK(b, trajectory, N_TRAJECTORY, k) + o, reference_rows + o);
-        observe(now + o, reference_rows + o, out + o);
+    reference_block(b, k, reference_rows);
+    EACH_VECTOR(o) observe(now + o, reference_rows + o, out + o);
+    return now;
+}
+
+/* Disturbance and delays [steps] as the critic sees them, from the present constant, gust and one-hot rows. */
+static inline void critic_inputs(const Batch *b, int64_t k, float *disturbance, float *delay)
+{
+    const float *constant = BLOCK(b, constant, 6, k), *gust = BLOCK(b, gust, 3, k);
+    const float *action = BLOCK(b, action_delay, MAX_DELAY + 1, k);
+    const float *observation = BLOCK(b, observation_delay, MAX_DELAY + 1, k);
+    for (int i = 0; i < 6 * LANES; i++) disturbance[i] = constant[i] + (i < 3 * LANES ? gust[i] : 0.0f);
+    for (int l = 0; l < LANES; l++) {
+        delay[l] = delay[LANES + l] = 0.0f;
+        for (int d = 1; d <= MAX_DELAY; d++) {
+            delay[l] += (float)d * action[d * LANES + l];
+            delay[LANES + l] += (float)d * observation[d * LANES + l];
+        }
     }
 }
 
@@ -237,21 +260,27 @@ static inline void fly_block(const Batch *b, int64_t k, const float *state, cons
     }
 }
 
-/* failed = 1 where a lane is outside the limits (a NaN is outside); returns whether any lane is. */
+/* All ones where a lane is inside `margin` times the limits around the reference; a NaN is outside. */
+static inline ivec inside_limits(const Batch *b, const float *state, const float *reference_rows, float margin)
+{
+    const float p = margin * b->limit_position, q = margin * b->limit_velocity, r = margin * b->limit_rate;
+    ivec inside = ~(ivec){0};
+    for (int i = 0; i < 3; i++) {
+        const vec e = v_load(state + i * LANES) - v_load(reference_rows + i * LANES);
+        const vec v = v_load(state + (3 + i) * LANES), w = v_load(state + (10 + i) * LANES);
+        inside &= (e < p) & (e > -p) & (v < q) & (v > -q) & (w < r) & (w > -r);
+    }
+    return inside;
+}
+
+/* failed = 1 where a lane is outside the limits or has been; returns whether any lane is. */
 static inline int check_limits(const Batch *b, int64_t k, const float *state, const float *reference_rows)
 {
     float *failed = BLOCK(b, failed, 1, k);
     ivec any = {0};
     EACH_VECTOR(o)
     {
-        ivec inside = ~(ivec){0};
-        for (int i = 0; i < 3; i++) {
-            const vec e = v_load(state + i * LANES + o) - v_load(reference_rows + i * LANES + o);
-            const vec v = v_load(state + (3 + i) * LANES + o), w = v_load(state + (10 + i) * LANES + o);
-            inside &= (e < b->limit_position) & (e > -b->limit_position);
-            inside &= (v < b->limit_velocity) & (v > -b->limit_velocity);
-            inside &= (w < b->limit_rate) & (w > -b->limit_rate);
-        }
+        const ivec inside = inside_limits(b, state + o, reference_rows + o, 1.0f);
         const ivec out = ~inside | (v_load(failed + o) > 0.0f);
         v_store(failed + o, (vec)(out & (ivec)v_set(1.0f)));
         any |= out;

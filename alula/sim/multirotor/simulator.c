@@ -8,11 +8,12 @@ int64_t alula_vector_width(void) { return VW; }
 void alula_reset(const Batch *b, int64_t first, int64_t last, int64_t c)
 {
     float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
+    float late[N_SENSED * LANES] __attribute__((aligned(64)));
     for (int64_t k = first; k < last; k++) {
-        for (int l = 0; l < LANES; l++) reset_lane(b, k, l, c);
-        measure(b, k, c);
+        for (int l = 0; l < LANES; l++) reset_lane(b, k, l, c, 0.0f);
+        measure(b, k, c, BLOCK(b, state, N_STATE, k));
         for (int l = 0; l < LANES; l++) fill_measurements(b, k, l, c);
-        observe_block(b, k, c, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
+        observe_block(b, k, c, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
     }
 }
 
@@ -29,23 +30,11 @@ static void privileged_block(const Batch *b, int64_t k, float *rows)
     float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
     float disturbance[6 * LANES] __attribute__((aligned(64)));
     float delay[2 * LANES] __attribute__((aligned(64)));
-    float seconds[LANES] __attribute__((aligned(64)));
-    memcpy(disturbance, BLOCK(b, constant, 6, k), sizeof disturbance);
-    for (int i = 0; i < 3 * LANES; i++) disturbance[i] += BLOCK(b, gust, 3, k)[i];
-    for (int l = 0; l < LANES; l++) {
-        delay[l] = delay[LANES + l] = 0.0f;
-        for (int d = 1; d <= MAX_DELAY; d++) {
-            delay[l] += (float)d * BLOCK(b, action_delay, MAX_DELAY + 1, k)[d * LANES + l];
-            delay[LANES + l] += (float)d * BLOCK(b, observation_delay, MAX_DELAY + 1, k)[d * LANES + l];
-        }
-        seconds[l] = b->control_dt * BLOCK(b, clock, 1, k)[l];
-    }
+    critic_inputs(b, k, disturbance, delay);
+    reference_block(b, k, reference_rows);
     EACH_VECTOR(o)
-    {
-        reference(seconds + o, BLOCK(b, trajectory, N_TRAJECTORY, k) + o, reference_rows + o);
         privileged(BLOCK(b, state, N_STATE, k) + o, BLOCK(b, params, N_PARAMS, k) + o, disturbance + o,
                    delay + o, reference_rows + o, rows + o);
-    }
 }
 
 /* Rows for all environments of blocks [first, last), [N][columns] each; either may be null. */
@@ -80,19 +69,20 @@ static void end_lanes(const Batch *b, int64_t k, int64_t c, int auto_reset, floa
         if (final_observation) write_observation(b, k, l, c, final_observation + env * columns);
         if (final_privileged)
             for (int i = 0; i < N_PRIVILEGED; i++) final_privileged[env * N_PRIVILEGED + i] = rows[i * LANES + l];
-        if (auto_reset) reset_lane(b, k, l, c);
+        if (auto_reset) reset_lane(b, k, l, c, 0.0f);
     }
     if (!auto_reset) return;
     float fresh[N_SENSED * LANES] __attribute__((aligned(64)));
+    float late[N_SENSED * LANES] __attribute__((aligned(64)));
     float *now = SENSED(b, k, c);
     memcpy(fresh, now, sizeof fresh);
-    measure(b, k, c);
+    measure(b, k, c, BLOCK(b, state, N_STATE, k));
     for (int l = 0; l < LANES; l++) {
         if (ended[l]) fill_measurements(b, k, l, c);
         else
             for (int i = 0; i < N_SENSED; i++) now[i * LANES + l] = fresh[i * LANES + l];
     }
-    observe_block(b, k, c, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
+    observe_block(b, k, c, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
 }
 
 /* One policy step of blocks [first, last): the action stands in the tape at `c`, the next measurement goes to
@@ -102,6 +92,7 @@ void alula_step(const Batch *b, int64_t first, int64_t last, int64_t c, int auto
                 uint8_t *truncated, float *final_observation, float *final_privileged)
 {
     float throttle[N_ROTORS * LANES] __attribute__((aligned(64)));
+    float late[N_SENSED * LANES] __attribute__((aligned(64)));
     float disturbance[6 * LANES] __attribute__((aligned(64)));
     float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
     for (int64_t k = first; k < last; k++) {
@@ -110,8 +101,8 @@ void alula_step(const Batch *b, int64_t first, int64_t last, int64_t c, int auto
         disturb_block(b, k, disturbance);
         fly_block(b, k, state, throttle, disturbance, state);
         EACH_VECTOR(o) v_store(clock + o, v_load(clock + o) + 1.0f);
-        measure(b, k, c + 1);
-        observe_block(b, k, c + 1, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
+        measure(b, k, c + 1, state);
+        observe_block(b, k, c + 1, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
         const float *a = ACTION(b, k, c), *before = ACTION(b, k, c - 1);
         float *reward = BLOCK(b, reward, 1, k);
         EACH_VECTOR(o)
