@@ -12,7 +12,7 @@ import numpy as np
 from alula.robots.multirotor import GRAVITY, Multirotor
 from alula.sim.mujoco.vehicles import Vehicles
 
-FLYWHEEL_SHARE = 1e-4
+FLYWHEEL_SHARE = 1e-6
 """Inertia of the flywheel in smallest moments of inertia of the vehicle [-]; see `build_model`."""
 
 _OFF = (
