@@ -61,7 +61,9 @@ def throttle_to_action(throttle: float) -> float:
 
 def constant(made: MujocoMultirotor, throttle: list[float], steps: int) -> RigidBodyState:
     """Fly with a constant throttle (R)."""
-    action = np.tile(np.float32([throttle_to_action(u) for u in throttle]), (made.n_envs, 1))
+    action = np.tile(
+        np.array([throttle_to_action(u) for u in throttle], np.float32), (made.n_envs, 1)
+    )
     for _ in range(steps):
         made.step(action)
     return made.state()
@@ -252,7 +254,9 @@ def test_constant_force_is_in_world_and_torque_in_body_axes() -> None:
     )
     s = constant(made, [0.0] * 4, 1)
     v = made._vehicles
-    np.testing.assert_allclose(s.velocity_w, (v.force_w + [0, 0, -9.81]) * 0.01, rtol=1e-9)
+    np.testing.assert_allclose(
+        s.velocity_w, (v.force_w + np.array([0, 0, -9.81])) * 0.01, rtol=1e-9
+    )
     np.testing.assert_allclose(s.angular_velocity_b, v.torque_b / 0.02 * 0.01, rtol=1e-5)
 
 
