@@ -103,8 +103,11 @@ def build_host(c_dir: str | Path) -> HostPolicy:
         source.write_text(HOST_SOURCE, encoding="ascii")
         flags = ["-std=c99", "-O2", "-fPIC", "-shared", f"-I{c_dir}"]
         _compile([*find_compiler(), *flags, str(source), "-o", str(library)])
-        # Once loaded, the library lives on without its file.
-        return HostPolicy(ctypes.CDLL(str(library)))
+        try:
+            # Once loaded, the library lives on without its file.
+            return HostPolicy(ctypes.CDLL(str(library)))
+        except (OSError, AttributeError):
+            raise AlulaError("the C compiler did not give a library for this computer") from None
 
 
 def c_max_abs_diff(policy: Policy, c_dir: str | Path) -> float:

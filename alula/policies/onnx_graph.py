@@ -116,15 +116,14 @@ def model_metadata(model: onnx.ModelProto) -> str:
     Raises:
         AlulaError: the model has none, more than one, or one of unreasonable size.
     """
-    try:
-        texts = [p.value for p in model.metadata_props if p.key == METADATA_KEY]
-    except UnicodeDecodeError:
-        raise AlulaError("metadata are not UTF-8 text") from None
+    texts = [p.value for p in model.metadata_props if p.key == METADATA_KEY]
     if len(texts) != 1:
         raise AlulaError(
             f"an ONNX file, but not a policy of alula: {len(texts)} metadata properties "
             f"{METADATA_KEY!r}; allowed: one"
         )
+    if not isinstance(texts[0], str):
+        raise AlulaError("metadata are not UTF-8 text")
     if len(texts[0]) > MAX_METADATA_BYTES:
         raise AlulaError(f"metadata of {len(texts[0])} characters; allowed: {MAX_METADATA_BYTES}")
     return texts[0]
@@ -140,11 +139,8 @@ def read_network(model: onnx.ModelProto, metadata: str) -> Network:
             that are not finite or can overflow, or any other deviation from the one known graph.
     """
     graph = model.graph
-    try:
-        _check_operators(model)
-        arrays = {t.name: _array(t) for t in graph.initializer}
-    except UnicodeDecodeError:
-        raise AlulaError("a name in the graph is not UTF-8 text") from None
+    _check_operators(model)
+    arrays = {t.name: _array(t) for t in graph.initializer}
     layers = sum(name.startswith("weight_") for name in arrays)
     wanted = [f"{kind}_{i}" for i in range(layers) for kind in ("weight", "bias")]
     for name in ("observation_mean", "observation_scale", "clip_high", "weight_0", *wanted):
@@ -186,6 +182,9 @@ def _check_operators(model: onnx.ModelProto) -> None:
 
 def _array(tensor: onnx.TensorProto) -> np.ndarray:
     name = tensor.name[:40]
+    # Protobuf hands over bytes where a file's text is not UTF-8.
+    if not isinstance(name, str):
+        raise AlulaError(f"tensor {name!r}: its name is not UTF-8 text")
     if tensor.external_data or tensor.data_location != onnx.TensorProto.DEFAULT:
         raise AlulaError(f"tensor {name!r} lies outside the file; allowed: everything inside")
     if tensor.data_type != onnx.TensorProto.FLOAT:

@@ -1,0 +1,409 @@
+"""The exported C: clean under strict compilers, right by hand, safe against strangers' names."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from runpy import run_path
+
+import numpy as np
+import pytest
+
+from alula.errors import AlulaError
+from alula.firmware_export.c_export import export_c, export_onnx
+from alula.firmware_export.host import build_host
+from alula.policies.contract import ActionEntry, Contract, ObservationEntry
+from alula.policies.network import Network
+from alula.policies.onnx_file import load_policy, write_policy
+
+pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc to compile the export")
+example = run_path(str(Path(__file__).parents[1] / "policies" / "example.py"))
+STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Werror"]
+CRAZYFLIE = [
+    "-Os",
+    "-std=gnu11",
+    "-Wall",
+    "-Wdouble-promotion",
+    "-Werror",
+    "-Wmissing-braces",
+    "-fno-math-errno",
+]
+
+
+def compile_and_run(folder, main, *flags):
+    """Output lines of a C program that includes policy.h."""
+    (folder / "main.c").write_text(main)
+    command = ["gcc", "-std=c99", *STRICT, "-O1", *flags, "policy.c", "main.c", "-o", "main"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return subprocess.run(
+        [folder / "main"], check=True, capture_output=True, text=True
+    ).stdout.split("\n")
+
+
+def exported(tmp_path, network, contract):
+    write_policy(tmp_path / "policy.onnx", network, contract)
+    return export_c(tmp_path / "policy.onnx", tmp_path / "c")
+
+
+def recorder():
+    """z = a - 2 * (oldest of three past actions) + (oldest of two samples of a), so order shows.
+
+    Input: a at t-1, a at t, then past actions at t-3, t-2, t-1.
+    """
+    network = Network(
+        mean=np.zeros(5),
+        scale=np.ones(5),
+        clip=100.0,
+        weights=(np.array([[1.0], [1.0], [-2.0], [0.0], [0.0]]),),
+        biases=(np.zeros(1),),
+    )
+    contract = Contract(
+        robot="r",
+        robot_hash="h",
+        task="t",
+        control_dt=0.004,
+        observation=(
+            ObservationEntry(name="a", unit="m", frame="w", size=1, history=2),
+            ObservationEntry(
+                name="previous_action", unit="-", frame="-", size=1, history=3, initial=-0.5
+            ),
+        ),
+        action=(ActionEntry(name="M1", low=0.1, high=0.9, unit="-", meaning="throttle"),),
+        training={},
+    )
+    return network, contract
+
+
+def squash(z):
+    return z / (1 + z * z) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["gcc", "-std=c99", "-O2", *STRICT],
+        [
+            "gcc",
+            "-std=c99",
+            "-O3",
+            "-Wshadow",
+            "-Wstrict-prototypes",
+            "-Wmissing-prototypes",
+            "-Wundef",
+            "-Wcast-qual",
+            *STRICT,
+        ],
+        ["gcc", *CRAZYFLIE],
+        ["g++", "-std=c++17", "-x", "c++", "-O2", *STRICT],
+    ],
+    ids=["c99", "c99-more", "crazyflie", "c++17"],
+)
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"past_actions": 0, "hidden": ()}, {"sensor_history": 5, "rotors": 6, "hidden": (7,)}],
+    ids=["usual", "linear", "six rotors"],
+)
+def test_compiles_without_a_warning(tmp_path, flags, shape):
+    exported(tmp_path, *example["make_policy"](**shape))
+    for source in ("policy.c", "policy_test.c"):
+        done = subprocess.run(
+            [*flags, "-c", source, "-o", "x.o"], cwd=tmp_path / "c", capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_needs_nothing_but_two_memory_functions(tmp_path):
+    exported(tmp_path, *example["make_policy"]())
+    for flags in (["-Os"], ["-O2", "-ffast-math"], ["-O0"]):
+        subprocess.run(
+            ["gcc", "-std=c99", *flags, "-c", "policy.c"], cwd=tmp_path / "c", check=True
+        )
+        told = subprocess.run(
+            ["nm", "policy.o"], cwd=tmp_path / "c", check=True, capture_output=True, text=True
+        )
+        symbols = [line.split()[-2:] for line in told.stdout.splitlines()]
+        assert {name for kind, name in symbols if kind == "U"} <= {"memcpy", "memmove", "memset"}
+        # No global data that can be written: all state is in policy_t.
+        assert not [name for kind, name in symbols if kind.lower() in "bdc"]
+        functions = {name for kind, name in symbols if kind == "T"}
+        assert functions == {
+            f"policy_{n}" for n in ("init", "reset", "step", "command", "self_test")
+        }
+
+
+def test_self_test_program_and_sanitizers(tmp_path):
+    made = exported(tmp_path, *example["make_policy"](sensor_history=3))
+    flags = ["-std=c99", *STRICT, "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run(
+        ["gcc", *flags, "policy.c", "policy_test.c", "-o", "t"], cwd=made.folder, check=True
+    )
+    done = subprocess.run([made.folder / "t"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "passed" in done.stdout
+
+
+def test_self_test_finds_a_changed_weight(tmp_path):
+    made = exported(tmp_path, *example["make_policy"]())
+    source = (made.folder / "policy.c").read_text()
+    head, tail = source.split("BIAS_2[4] = {\n    ")
+    value, rest = tail.split("f,", 1)
+    (made.folder / "policy.c").write_text(
+        f"{head}BIAS_2[4] = {{\n    {float(value) + 0.01}f,{rest}"
+    )
+    assert build_host(made.folder).self_test() > 1e-4
+
+
+def test_hand_computed_steps(tmp_path):
+    made = exported(tmp_path, *recorder())
+    action = build_host(made.folder).run(np.array([[1.0], [2.0], [3.0], [4.0]]))[:, 0]
+    # Step 1: the history of `a` is filled with 1, the past actions are -0.5: z = 1 + 1 + 1 = 3.
+    # Steps 2, 3: oldest past action still -0.5: z = 1 + 2 + 1 = 4, z = 2 + 3 + 1 = 6.
+    # Step 4: the oldest is now the action of step 1: z = 3 + 4 - 2 * squash(3).
+    expected = [squash(3), squash(4), squash(6), squash(7 - 2 * squash(3))]
+    np.testing.assert_allclose(action, expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(squash(3), 0.9486833, atol=1e-7)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_input_holds_the_last_action_and_is_counted(tmp_path, bad):
+    made = exported(tmp_path, *recorder())
+    host = build_host(made.folder)
+    action, held = host.run_counting(np.array([[bad], [1.0], [bad], [2.0], [bad]]))
+    # Nothing valid yet: the initial action -0.5. Then z = 1 + 1 - 2 (-0.5) = 3, and that is held.
+    # The history of `a` stood still, so its oldest of two is 1: z = 1 + 2 - 2 (-0.5) = 4.
+    # (past actions at that step: -0.5, squash(3), squash(3))
+    expected = [-0.5, squash(3), squash(3), squash(4), squash(4)]
+    np.testing.assert_allclose(action[:, 0], expected, rtol=0, atol=1e-7)
+    assert held == 3
+
+
+def test_bad_input_without_action_history_starts_at_zero(tmp_path):
+    made = exported(tmp_path, *example["make_policy"](past_actions=0))
+    supplied = np.full((2, 18), np.nan, np.float32)
+    np.testing.assert_array_equal(build_host(made.folder).run(supplied), np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("flags", [(), ("-O3", "-ffast-math")], ids=["plain", "fast-math"])
+def test_any_input_gives_a_finite_action_in_range(tmp_path, flags, monkeypatch):
+    made = exported(tmp_path, *example["make_policy"](sensor_history=3))
+    monkeypatch.setenv("CC", " ".join(["gcc", *flags]))
+    host = build_host(made.folder)
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, size=(20_000, 18), dtype=np.uint32)
+    # Random bits are NaN or infinite once in 128: mostly huge, tiny and subnormal numbers.
+    action, held = host.run_counting(bits.view(np.float32))
+    assert np.isfinite(action).all()
+    assert np.abs(action).max() <= 1.0
+    bad = ~np.isfinite(bits.view(np.float32)).all(axis=1)
+    assert held == bad.sum() > 1000
+
+
+def test_instances_are_independent_and_damage_heals(tmp_path):
+    made = exported(tmp_path, *recorder())
+    lines = compile_and_run(
+        made.folder,
+        """
+        #include "policy.h"
+        #include <stdio.h>
+        #include <string.h>
+        int main(void)
+        {
+            static policy_t robot[2];
+            policy_observation_t seen;
+            float action[POLICY_NUM_ACTIONS], command[POLICY_NUM_ACTIONS];
+            int step;
+            policy_init(&robot[0]);
+            policy_init(&robot[1]);
+            for (step = 1; step <= 4; step++) {
+                seen.a[0] = (float)step;
+                (void)policy_step(&robot[0], &seen, action);
+                printf("%.9g ", (double)action[POLICY_ACTION_M1]);
+                seen.a[0] = -5.0f;
+                (void)policy_step(&robot[1], &seen, action);
+            }
+            printf("\\n");
+            policy_reset(&robot[0]);
+            seen.a[0] = 1.0f;
+            printf("%d ", (int)policy_step(&robot[0], &seen, action));
+            printf("%.9g\\n", (double)action[0]);
+            memset(&robot[0].observation[1], 0xff, sizeof(float)); /* NaN in the history */
+            memset(&robot[0].observation[2], 0xff, sizeof(float) * 3);
+            for (step = 0; step < 4; step++) {
+                printf("%d ", (int)policy_step(&robot[0], &seen, action));
+            }
+            robot[0].held_steps = UINT32_MAX;
+            seen.a[0] = (float)1e30 * (float)1e30;
+            printf("%d %d\\n", (int)policy_step(&robot[0], &seen, action), robot[0].held_steps == UINT32_MAX);
+            action[0] = 0.5f;
+            policy_command(action, command);
+            printf("%.9g %.9g\\n", (double)command[0], (double)POLICY_CONTROL_DT);
+            return 0;
+        }
+        """,
+    )
+    # Robot 0 steps as in test_hand_computed_steps although robot 1 flies in between.
+    expected = [squash(3), squash(4), squash(6), squash(7 - 2 * squash(3))]
+    np.testing.assert_allclose([float(x) for x in lines[0].split()], expected, atol=1e-7)
+    status, first = lines[1].split()
+    assert status == "0"
+    np.testing.assert_allclose(float(first), squash(3), atol=1e-7)
+    # Damaged memory is held for as long as it stays in the history of three actions, then forgotten.
+    assert lines[2].split() == ["1", "1", "1", "0", "1", "1"]
+    # 0.1 + (0.5 + 1) / 2 * (0.9 - 0.1) = 0.7
+    np.testing.assert_allclose([float(x) for x in lines[3].split()], [0.7, 0.004], rtol=1e-6)
+
+
+def test_square_root_over_all_floats(tmp_path):
+    made = exported(tmp_path, *recorder())
+    (made.folder / "root.c").write_text(
+        """
+        #include "policy.c"
+        #include <math.h>
+        #include <stdio.h>
+        static float of_bits(uint32_t bits) { float x; memcpy(&x, &bits, sizeof x); return x; }
+        static int64_t worst = 0;
+        static void check(uint32_t bits)
+        {
+            float mine = square_root(of_bits(bits)), right = sqrtf(of_bits(bits));
+            uint32_t a, b;
+            memcpy(&a, &mine, 4); memcpy(&b, &right, 4);
+            int64_t distance = (int64_t)a - (int64_t)b;
+            distance = distance < 0 ? -distance : distance;
+            worst = distance > worst ? distance : worst;
+        }
+        int main(void)
+        {
+            uint32_t bits;
+            /* [1, 4) has every mantissa at both parities of the exponent. */
+            for (bits = 0x3f800000u; bits < 0x40800000u; bits++) check(bits);
+            for (bits = 0u; bits < 0x7f800000u; bits += 251u) check(bits);
+            for (bits = 1u; bits < 0x00800000u; bits += 7u) check(bits); /* subnormal */
+            printf("%ld %g %g %g %d\\n", (long)worst, (double)square_root(0.0f), (double)square_root(-4.0f),
+                   (double)square_root(of_bits(0x7f800000u)), isnan(square_root(of_bits(0x7fc00000u))));
+            return 0;
+        }
+        """
+    )
+    subprocess.run(
+        ["gcc", "-std=c99", "-O2", "root.c", "-o", "root", "-lm"], cwd=made.folder, check=True
+    )
+    told = subprocess.run(
+        [made.folder / "root"], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert int(told[0]) <= 1, f"{told[0]} units in the last place"
+    assert told[1:] == ["0", "0", "inf", "1"]
+
+
+def test_same_policy_same_bytes(tmp_path):
+    made = exported(tmp_path, *example["make_policy"]())
+    again = export_c(tmp_path / "policy.onnx", tmp_path / "other")
+    assert [f.name for f in made.files] == ["policy.h", "policy.c", "policy_test.c", "README.md"]
+    for one, other in zip(made.files, again.files, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_sizes_are_those_of_the_compiler(tmp_path):
+    made = exported(tmp_path, *example["make_policy"](sensor_history=2, hidden=(20, 12)))
+    policy = load_policy(tmp_path / "policy.onnx")
+    host = build_host(made.folder)
+    assert host.ram_bytes == made.ram_bytes
+    assert made.macs == policy.macs == 149 * 20 + 20 * 12 + 12 * 4
+    # 40 steps of 18 + 4 floats: 3520 B a sequence, four fit in 16 kB
+    assert made.golden_sequences == 4
+    subprocess.run(["gcc", "-std=c99", "-Os", "-c", "policy.c"], cwd=made.folder, check=True)
+    text = subprocess.run(
+        ["size", "-A", "policy.o"], cwd=made.folder, check=True, capture_output=True, text=True
+    ).stdout
+    rodata = sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(".rodata"))
+    assert 0 <= rodata - made.flash_bytes < 256
+
+
+def test_one_full_sequence_even_where_it_is_long(tmp_path):
+    made = exported(tmp_path, *example["make_policy"](past_actions=300, hidden=(4,)))
+    assert made.golden_sequences == 1
+    assert build_host(made.folder).self_test() < 1e-6
+
+
+HOSTILE = [
+    "*/ int main(void){return 0;} /*",
+    '"; #include </etc/passwd>',
+    "@TABLES@",
+    "??/",
+    "\\",
+    "int",
+    "linux",
+    "NULL",
+    "__FILE__",
+    "M1",
+    "m1",
+    "M 1",
+    "9lives",
+    "größe",
+    "",
+    "_",
+    "x" * 200,
+    "x" * 199 + "y",
+    "%s%n",
+    "size",
+]
+
+
+def test_hostile_names_become_plain_c(tmp_path):
+    names = [n for n in HOSTILE if n]
+    contract = Contract(
+        robot="*/ #error owned /*",
+        robot_hash='"; system("x',
+        task="// \\",
+        control_dt=0.01,
+        observation=tuple(
+            ObservationEntry(name=n, unit="*/", frame="??/", size=2, history=1 + i % 2)
+            for i, n in enumerate(names)
+        ),
+        action=tuple(ActionEntry(name=n, low=-1.0, high=1e30, unit=n, meaning=n) for n in names),
+        training={"preset": "*/", "seed": ["*/", {"a": "\n*/"}], "version": '"'},
+    )
+    made = exported(tmp_path, example["make_network"](contract, hidden=(4,)), contract)
+    for flags in (["gcc", "-std=c99"], ["gcc", "-std=gnu11"], ["g++", "-std=c++17", "-x", "c++"]):
+        done = subprocess.run(
+            [*flags, *STRICT, "-Wcomment", "-Wtrigraphs", "-c", "policy.c", "-o", "x.o"],
+            cwd=made.folder,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    for source in ("policy.h", "policy.c", "policy_test.c"):
+        # What is left without comments is code: the strangers' words are not among it.
+        strip = ["gcc", "-fpreprocessed", "-E", "-P", "-x", "c", source]
+        done = subprocess.run(strip, cwd=made.folder, check=True, capture_output=True, text=True)
+        code = re.sub(r'"[^"\n]*"', "", done.stdout)
+        assert "policy_" in code
+        assert not [w for w in ("owned", "etc/", "system", "@", "??", "*/") if w in code]
+    assert build_host(made.folder).self_test() < 1e-6
+
+
+def test_existing_export_is_kept_unless_told(tmp_path):
+    made = exported(tmp_path, *example["make_policy"](hidden=(4,)))
+    (made.folder / "policy.h").write_text("mine")
+    with pytest.raises(AlulaError, match=r"policy\.h exists"):
+        export_c(tmp_path / "policy.onnx", made.folder)
+    assert (made.folder / "policy.h").read_text() == "mine"
+    export_c(tmp_path / "policy.onnx", made.folder, overwrite=True)
+    assert "policy_step" in (made.folder / "policy.h").read_text()
+
+
+def test_bad_policy_leaves_no_folder(tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"no")
+    for export in (export_c, export_onnx):
+        with pytest.raises(AlulaError, match="not an ONNX file"):
+            export(tmp_path / "bad.onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_onnx_target_is_the_same_file(tmp_path):
+    write_policy(tmp_path / "p.onnx", *example["make_policy"](hidden=(4,)))
+    copy = export_onnx(tmp_path / "p.onnx", tmp_path / "out")
+    assert copy == tmp_path / "out" / "policy.onnx"
+    assert copy.read_bytes() == (tmp_path / "p.onnx").read_bytes()
+    with pytest.raises(AlulaError, match="exists"):
+        export_onnx(tmp_path / "p.onnx", tmp_path / "out")
