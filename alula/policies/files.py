@@ -68,12 +68,12 @@ def write_files(folder: str | Path, files: Mapping[str, bytes], *, overwrite: bo
                 os.fsync(file.fileno())
         for temporary, target in staged.items():
             temporary.replace(target)
-    except (OSError, ValueError) as e:
+    except BaseException as e:  # Ctrl-C included: nothing half-written may stay.
         for temporary in staged:
             temporary.unlink(missing_ok=True)
         for path in made:
             _remove_if_empty(path)
-        if isinstance(e, AlulaError):
+        if isinstance(e, AlulaError) or not isinstance(e, OSError | ValueError):
             raise
         raise AlulaError(f"{folder} cannot be written: {_reason(e)}") from None
 

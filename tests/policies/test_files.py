@@ -35,6 +35,16 @@ def test_full_disk_leaves_nothing(tmp_path, small_disk):
     assert (tmp_path / "old" / "small").read_bytes() == b"kept"
 
 
+def test_interruption_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_files(tmp_path / "new", {"x": b"1"})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_existing_file_stops_all(tmp_path):
     (tmp_path / "y").write_bytes(b"old")
     with pytest.raises(AlulaError, match="y exists"):
