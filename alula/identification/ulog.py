@@ -7,6 +7,7 @@ import struct
 import numpy as np
 
 from alula.errors import AlulaError
+from alula.frames import quat_enu_flu_from_ned_frd
 from alula.identification.usd import RawColumns
 
 _MAGIC = b"ULog\x01\x12\x35"
@@ -94,7 +95,8 @@ def _motors(topics: dict, columns: RawColumns, file) -> None:
         count = int(min(np.max(motors["noutputs"]), n_rotors))
     time = _seconds(motors)
     raw = [_f64(motors[n]) for n in names[:count] if n in motors]
-    used = [v for v in raw if np.isfinite(v).all() and np.ptp(v) >= 0.0]
+    # actuator_motors says NaN for a motor that is not there (and for one that is stopped).
+    used = [v for v in raw if np.isfinite(v).any()]
     if len(used) == 4:
         used = [used[k] for k in PX4_ROTOR]
     for k, value in enumerate(used):
@@ -112,13 +114,10 @@ def _state(topics: dict, columns: RawColumns) -> None:
     attitude = topics.get("vehicle_attitude")
     if attitude is not None:
         time = _seconds(attitude)
-        w, x, y, z = (_f64(attitude[f"q[{i}]"]) for i in range(4))
-        # q(FLU->ENU) = q(NED->ENU) * q(FRD->NED) * q(FLU->FRD)
-        #   q(NED->ENU) = (0, 1, 1, 0)/sqrt(2), q(FLU->FRD) = (0, 1, 0, 0)
-        r = np.sqrt(0.5)
-        turned = (r * (-w - z), r * (-x - y), r * (y - x), r * (w - z))
-        for axis, value in zip("wxyz", turned, strict=True):
-            columns[f"quat_{axis}"] = (time, value)
+        quat = np.stack([_f64(attitude[f"q[{i}]"]) for i in range(4)], axis=1)
+        turned = quat_enu_flu_from_ned_frd(quat)
+        for i, axis in enumerate("wxyz"):
+            columns[f"quat_{axis}"] = (time, turned[:, i])
 
 
 def _f64(values: np.ndarray) -> np.ndarray:
