@@ -97,6 +97,8 @@ def estimate_thrust(log: FlightLog, mass: float, found: Findings) -> ImuThrust |
         best = symmetric
     else:
         _record(found, best, "thrust_up_down", ("rotor_lag_up_s", "rotor_lag_down_s"))
+    flown = np.percentile(throttle[grid.valid], (1.0, 99.0))
+    found.extras["throttle_flown"] = [float(flown[0]), float(flown[1])]
     _series(found, grid, best)
     return ImuThrust(grid=grid, symmetric=symmetric, best=best)
 

@@ -10,7 +10,11 @@ from alula.robots.multirotor import robot_table
 
 
 def write_robot(
-    identification: Identification, path: str | Path, *, overwrite: bool = False
+    identification: Identification,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    description: str = "identified by alula from flight logs",
 ) -> Path:
     """Write the identified robot as TOML, with provenance.
 
@@ -20,6 +24,7 @@ def write_robot(
         identification: must hold a robot.
         path: where to; its folder must exist.
         overwrite: allow replacing an existing file.
+        description: one line about the robot.
 
     Raises:
         AlulaError: no robot identified, the path exists, or the disk refuses.
@@ -37,7 +42,7 @@ def write_robot(
         raise AlulaError(f"robot file {path}: allowed: a name that ends in .toml")
     table = robot_table(
         robot,
-        description=f"identified by alula from a flight log of {robot.mass:g} kg take-off mass",
+        description=description,
         extra=provenance(identification),
     )
     _write_whole(path, tomli_w.dumps(table))
