@@ -123,13 +123,13 @@ class CostWeights:
 
     position: float = 1.0
     """On sqrt(|position error|^2 + position_scale^2) - position_scale [1/m]."""
-    position_scale: float = 0.05
+    position_scale: float = 0.02
     """Below this the position cost is quadratic [m]."""
-    velocity: float = 0.02
+    velocity: float = 0.05
     """On the squared velocity error [s^2/m^2]."""
     tilt: float = 0.0
     """On 1 - R_zz, the tilt [-]."""
-    heading: float = 0.2
+    heading: float = 0.05
     """On 1 - R_xx / R_yy mean, turning away from heading zero [-]."""
     angular_velocity: float = 0.002
     """On the squared body rate [s^2/rad^2]."""

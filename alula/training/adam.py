@@ -12,8 +12,10 @@ class Adam:
         self.second = np.zeros(size, np.float32)
         self.steps = 0
 
-    def step(self, parameters: np.ndarray, gradient: np.ndarray, learning_rate: float) -> None:
-        """Move `parameters` (in place) one step down the gradient."""
+    def step(
+        self, parameters: np.ndarray, gradient: np.ndarray, learning_rate: float | np.ndarray
+    ) -> None:
+        """Move `parameters` (in place) one step down the gradient; the rate may differ by parameter."""
         b1, b2 = self.betas
         self.steps += 1
         # m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2

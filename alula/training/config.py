@@ -10,9 +10,9 @@ from alula.tasks.track import CostWeights
 class ShortHorizonConfig:
     """Short-horizon actor-critic with analytic gradients (see `training/short_horizon.py`)."""
 
-    n_envs: int = 256
+    n_envs: int = 32
     """Environments flown at once."""
-    updates: int = 100
+    updates: int = 500
     """Gradient updates of the actor."""
     horizon_start: int = 20
     """Steps per update at the start [steps]."""
@@ -22,12 +22,16 @@ class ShortHorizonConfig:
     """Share of the updates over which the horizon grows [-]."""
     hidden: tuple[int, int] = (64, 64)
     """Widths of the actor's hidden layers."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 1e-2
     """Peak learning rate of the actor; falls to zero along a cosine."""
+    history_rate: float = 0.05
+    """Learning rate and initial weights of the action history's inputs, relative to the others' [-]."""
     betas: tuple[float, float] = (0.8, 0.95)
     """Adam's averaging factors."""
-    gamma: float = 0.99
-    """Discount per step [-]."""
+    gamma: float = 0.95
+    """Discount per step beyond the horizon, in the critic; within the horizon nothing is discounted [-]."""
+    critic_ramp: float = 0.3
+    """Share of the updates over which the critic's weight in the actor's objective grows to one [-]."""
     max_grad_norm: float = 1.0
     """Bound on the global norm of the actor's gradient."""
     critic: bool = True

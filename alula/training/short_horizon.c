@@ -19,7 +19,7 @@ typedef struct {
     float *targets;         /* [n_blocks][max_horizon][LANES] */
     float *statistics;      /* [n_blocks][4]: sum of cost, of critic loss, of final position error, episodes failed */
     int64_t horizon, max_horizon, h1, h2, critic_h1, critic_h2, use_critic, privileged;
-    float gamma, lambda, clip, cotangent_limit, failure;
+    float gamma, lambda, clip, cotangent_limit, failure, critic_weight;
 } Learner;
 
 typedef struct {
@@ -195,7 +195,7 @@ static void contain(const Batch *b, const float *reference_rows, float *state, f
     }
 }
 
-/* Fly one horizon from tape position `c`; returns the discounted cost summed over lanes. */
+/* Fly one horizon from tape position `c`; returns the cost summed over lanes. */
 static float fly_horizon(const Batch *b, const Learner *n, const Tape *tape, int64_t k, int64_t c)
 {
     const Shape s = actor_shape(b, n);
@@ -233,7 +233,7 @@ static float fly_horizon(const Batch *b, const Learner *n, const Tape *tape, int
     return total;
 }
 
-/* Cotangent of the last state from the critic: gamma^T V(s_T). */
+/* Cotangent of the last state from the critic, V(s_T). */
 static void bootstrap(const Batch *b, const Learner *n, const Tape *tape, int64_t k, float weight, float *g_state)
 {
     const Shape s = critic_shape(b, n);
@@ -325,10 +325,11 @@ static void back_through_horizon(const Batch *b, const Learner *n, const Tape *t
     const float each = 1.0f / ((float)(b->n_blocks * LANES) * (float)n->horizon);
     const float half = 0.5f * (b->throttle_max - b->throttle_min), *one_hot = BLOCK(b, action_delay, MAX_DELAY + 1, k);
     memset(g, 0, sizeof g);
+    EACH_VECTOR(o) v_store(g_cost + o, v_set(each));
     memset(tape->g_actions, 0, sizeof(float) * (size_t)((n->horizon + 1 + tape->past) * N_ROTORS * LANES));
     memset(tape->g_sensed, 0, sizeof(float) * (size_t)((n->horizon + 1 + tape->past) * N_SENSED * LANES));
     if (n->use_critic) {
-        bootstrap(b, n, tape, k, each * powf(n->gamma, (float)n->horizon), g);
+        bootstrap(b, n, tape, k, each * n->critic_weight, g);
         if (!n->privileged) {
             sensed_cotangent(b, n, tape, k, n->horizon, tape->g_features);
             EACH_VECTOR(o)
@@ -343,7 +344,6 @@ static void back_through_horizon(const Batch *b, const Learner *n, const Tape *t
         const float *throttle = tape->throttle + t * PITCH(N_ROTORS), *disturbance = tape->disturbance + t * PITCH(6);
         EACH_VECTOR(o)
         {
-            v_store(g_cost + o, v_set(each * powf(n->gamma, (float)t)));
             cost_vjp(state + o, ACTION(b, k, c) + o, ACTION(b, k, c - 1) + o,
                      tape->reference + (t + 1) * PITCH(N_REFERENCE) + o, b->weights, g_cost + o, g + o, g_actions + o,
                      g_actions - N_ROTORS * LANES + o);

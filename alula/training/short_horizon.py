@@ -4,13 +4,14 @@ Each update flies all environments for a short horizon with the present actor, t
 discounted cost back through physics, sensors, delays and action history, and adds the critic's value of the last
 state, so that a horizon well below a second still sees the whole future (Xu et al. 2022, arXiv 2204.07137)::
 
-    J(theta) = 1/(N T) sum_envs [ sum_{t<T} gamma^t c_t + gamma^T V(s_T) ]
+    J(theta) = 1/(N T) sum_envs [ sum_{t<T} c_t + V(s_T) ],   V = E sum_{t>=T} gamma^(t-T) c_t
 
 The critic sees what the robot cannot: true state, disturbance, vehicle parameters and delays. It is trained on
 lambda-returns of the same flights. Episodes end only between horizons.
 """
 
 import ctypes
+import itertools
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from types import ModuleType
 
 import numpy as np
 
+from alula.errors import AlulaError
 from alula.policies.network import Network
 from alula.robots.multirotor import Multirotor
 from alula.sim.config import SimConfig
@@ -67,7 +69,7 @@ class ShortHorizonLearner:
         self.updates_done = 0
         self.env_steps = 0
         self._library = learner_library(Features.of(robot), task)
-        longest = _multiple_of_4(config.horizon_end)
+        self.longest = longest = _multiple_of_4(config.horizon_end)
         self.batch = batch = FlightBatch(
             robot, task, sim, config.n_envs, trajectories=trajectories, tape_room=longest,
             weights=config.weights.rows(robot.hover_action),
@@ -100,6 +102,11 @@ class ShortHorizonLearner:
         self.sizes = (columns, *config.hidden, batch.rows.rotors)
         self.actor[:] = initial_weights(rng, self.sizes, last=0.1, bias=squash_inverse(robot))
         self.critic[:] = initial_weights(rng, (inputs, *config.critic_hidden, 1), last=0.1)
+        # The history's many small inputs speak together; at full rate they drown the rest.
+        self._rates = np.ones(n_actor, np.float32)
+        history = slice(batch.rows.observed * config.hidden[0], columns * config.hidden[0])
+        self.actor[history] *= config.history_rate
+        self._rates[history] = config.history_rate
         self.actor_adam = Adam(n_actor, config.betas)
         self.critic_adam = Adam(n_critic, (0.9, 0.99))
         threads = min(threads or os.cpu_count() or 1, blocks)
@@ -138,12 +145,14 @@ class ShortHorizonLearner:
         """One update of the actor and `critic_updates` of the critic."""
         c = self.config
         self._struct.horizon = horizon = self.horizon()
+        ramp = max(1.0, c.critic_ramp * c.updates)
+        self._struct.critic_weight = min(1.0, self.updates_done / ramp)
         self._run("alula_horizon", self.batch.first_tape)
         gradient = self._arrays["actor_gradient"].sum(axis=0)
         norm = float(np.linalg.norm(gradient))
         if math.isfinite(norm):
             gradient *= min(1.0, c.max_grad_norm / (norm + 1e-12))
-            self.actor_adam.step(self.actor, gradient, self.learning_rate())
+            self.actor_adam.step(self.actor, gradient, self.learning_rate() * self._rates)
         if c.critic:
             stride = min(c.critic_updates, horizon)
             for offset in range(stride):
@@ -151,7 +160,7 @@ class ShortHorizonLearner:
                 self.critic_adam.step(
                     self.critic,
                     self._arrays["critic_gradient"].sum(axis=0),
-                    c.critic_learning_rate,
+                    c.critic_learning_rate * self._cosine(),
                 )
         self.updates_done += 1
         n = self.config.n_envs
@@ -167,10 +176,48 @@ class ShortHorizonLearner:
         )
 
     def learning_rate(self) -> float:
-        """Peak rate times half a cosine over the run."""
+        """The actor's rate at this update: the peak times half a cosine over the run."""
+        return self.config.learning_rate * self._cosine()
+
+    def _cosine(self) -> float:
         # lr = lr_max (1 + cos(pi k / K)) / 2
         done = min(1.0, self.updates_done / self.config.updates)
-        return self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Everything a run needs to go on, as plain arrays."""
+        return {name: array.copy() for name, array in self._live().items()} | {
+            "counts": np.array(
+                [self.updates_done, self.env_steps, self.actor_adam.steps, self.critic_adam.steps]
+            )
+        }
+
+    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
+        """Go on from `snapshot`, bit for bit.
+
+        Raises:
+            AlulaError: an array is missing or has another shape.
+        """
+        for name, array in self._live().items():
+            stored = snapshot.get(name)
+            if stored is None or stored.shape != array.shape or stored.dtype != array.dtype:
+                raise AlulaError(f"checkpoint does not fit: {name}")
+            array[:] = stored
+        counts = snapshot.get("counts")
+        if counts is None or counts.shape != (4,):
+            raise AlulaError("checkpoint does not fit: counts")
+        self.updates_done, self.env_steps = int(counts[0]), int(counts[1])
+        self.actor_adam.steps, self.critic_adam.steps = int(counts[2]), int(counts[3])
+
+    def _live(self) -> dict[str, np.ndarray]:
+        return {f"batch_{name}": array for name, array in self.batch.arrays.items()} | {
+            "actor": self.actor,
+            "critic": self.critic,
+            "actor_first": self.actor_adam.first,
+            "actor_second": self.actor_adam.second,
+            "critic_first": self.critic_adam.first,
+            "critic_second": self.critic_adam.second,
+        }
 
     def network(self) -> Network:
         """The actor as it is now."""
@@ -209,7 +256,7 @@ def initial_weights(
 ) -> np.ndarray:
     """He-normal layers (He et al. 2015), the last one scaled down, flat as short_horizon.c reads them."""
     parts = []
-    for i, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (n, m) in enumerate(itertools.pairwise(sizes)):
         final = i == len(sizes) - 2
         spread = math.sqrt(2.0 / n) * (last if final else 1.0)
         parts += [rng.normal(0.0, spread, n * m), np.full(m, bias if final else 0.0)]

@@ -30,7 +30,7 @@ _SIZES = [
     "use_critic",
     "privileged",
 ]
-_NUMBERS = ["gamma", "lambda_", "clip", "cotangent_limit", "failure"]
+_NUMBERS = ["gamma", "lambda_", "clip", "cotangent_limit", "failure", "critic_weight"]
 
 
 class Learner(ctypes.Structure):

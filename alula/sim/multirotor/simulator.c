@@ -95,11 +95,19 @@ void alula_step(const Batch *b, int64_t first, int64_t last, int64_t c, int auto
     float late[N_SENSED * LANES] __attribute__((aligned(64)));
     float disturbance[6 * LANES] __attribute__((aligned(64)));
     float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
+    float before_step[N_STATE * LANES] __attribute__((aligned(64)));
     for (int64_t k = first; k < last; k++) {
         float *state = BLOCK(b, state, N_STATE, k), *clock = BLOCK(b, clock, 1, k);
         throttle_block(b, k, c, throttle);
         disturb_block(b, k, disturbance);
+        memcpy(before_step, state, sizeof before_step);
         fly_block(b, k, state, throttle, disturbance, state);
+        if (!auto_reset) /* a failed vehicle stays where it failed, so that its numbers stay finite */
+            for (int i = 0; i < N_STATE; i++)
+                EACH_VECTOR(o)
+                    v_store(state + i * LANES + o,
+                            v_where_gt(v_load(BLOCK(b, failed, 1, k) + o), v_set(0.5f),
+                                       v_load(before_step + i * LANES + o), v_load(state + i * LANES + o)));
         EACH_VECTOR(o) v_store(clock + o, v_load(clock + o) + 1.0f);
         measure(b, k, c + 1, state);
         observe_block(b, k, c + 1, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));

@@ -1,0 +1,265 @@
+"""A training run: the learner's loop, and what it leaves in its folder.
+
+`config.json` (the resolved preset), `metrics.csv` (one row an update), `checkpoint.npz` (everything needed to go
+on, plain arrays only) and `policy.onnx`. On Ctrl-C the best actor so far becomes the policy and the checkpoint
+stays, so that the run can be resumed.
+"""
+
+import csv
+import io
+import json
+import subprocess
+import time
+from collections import deque
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import alula
+from alula.build import build_contract, build_task
+from alula.errors import AlulaError
+from alula.policies.files import write_files
+from alula.policies.network import Network
+from alula.policies.onnx_file import write_policy
+from alula.presets import Preset
+from alula.robots.multirotor import Multirotor, load_robot
+from alula.training.short_horizon import ShortHorizonLearner, UpdateStatistics
+
+POLICY, CHECKPOINT, METRICS, CONFIG = "policy.onnx", "checkpoint.npz", "metrics.csv", "config.json"
+CHECKPOINT_EVERY_S = 10.0
+MAX_CHECKPOINT_BYTES = 1_000_000_000
+SMOOTHING = 10
+"""Updates whose mean cost decides which actor was the best so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What a finished run made and what it took."""
+
+    policy_path: Path
+    """The policy file."""
+    train_s: float
+    """Wall-clock time of the updates alone [s]."""
+    setup_s: float
+    """Wall-clock time before them: kernels (compiled or loaded), arrays, first episodes [s]."""
+    env_steps: int
+    """Policy steps flown by all environments together."""
+    updates: int
+    """Updates of the actor."""
+    network: Network
+    """The actor."""
+    history: list[UpdateStatistics]
+    """One entry an update, those before a resume excluded."""
+
+
+def train(
+    preset: Preset,
+    *,
+    robot: Multirotor | None = None,
+    seed: int = 0,
+    out: Path,
+    progress: bool = False,
+    resume: Path | None = None,
+) -> TrainingResult:
+    """Train a policy and write it to `out`.
+
+    Args:
+        preset: what to train.
+        robot: the vehicle; the preset's own by default.
+        seed: seeds networks, vehicles, disturbances and noise. The result is the same for any number of threads.
+        out: an existing folder, written into.
+        progress: show a progress bar on stderr.
+        resume: folder of an interrupted run with the same preset, robot and seed.
+
+    Raises:
+        AlulaError: the robot cannot be flown, `out` cannot be written, or `resume` does not fit.
+        KeyboardInterrupt: passed on, after the best policy so far has been written.
+    """
+    robot = robot or load_robot(preset.robot)
+    started = time.perf_counter()
+    learner = ShortHorizonLearner(robot, build_task(preset.task), preset.sim, preset.algo, seed)
+    config = resolved_config(preset, robot, seed)
+    if resume is not None:
+        _resume(learner, resume / CHECKPOINT, config)
+    write_files(out, {CONFIG: config.encode()}, overwrite=True)
+    begun = time.perf_counter()
+    run = _Run(learner, preset, robot, seed, out, config)
+    try:
+        with _ProgressBar(preset, enabled=progress) as bar:
+            while learner.updates_done < preset.algo.updates:
+                run.update(bar)
+    except KeyboardInterrupt:
+        if run.best is not None:
+            run.finish(run.best, interrupted=True)
+        raise
+    train_s = time.perf_counter() - begun
+    network = learner.network()
+    run.finish(network, interrupted=False, train_s=train_s)
+    return TrainingResult(
+        policy_path=out / POLICY,
+        train_s=train_s,
+        setup_s=begun - started,
+        env_steps=learner.env_steps,
+        updates=learner.updates_done,
+        network=network,
+        history=run.history,
+    )
+
+
+def resolved_config(preset: Preset, robot: Multirotor, seed: int) -> str:
+    """Everything that decides the result of a run, as JSON text."""
+    table = {
+        "preset": asdict(preset),
+        "robot": {"name": robot.name, "hash": robot.hash},
+        "seed": seed,
+        "version": alula.__version__,
+    }
+    return json.dumps(table, indent=2, sort_keys=True) + "\n"
+
+
+class _Run:
+    """One run's learner, its log and its best actor."""
+
+    def __init__(
+        self,
+        learner: ShortHorizonLearner,
+        preset: Preset,
+        robot: Multirotor,
+        seed: int,
+        out: Path,
+        config: str,
+    ) -> None:
+        self.learner, self.preset, self.robot = learner, preset, robot
+        self.seed, self.out, self.config = seed, out, config
+        self.history: list[UpdateStatistics] = []
+        self.best: Network | None = None
+        self._best_cost = float("inf")
+        self._recent: deque[float] = deque(maxlen=SMOOTHING)
+        self._saved = time.perf_counter()
+
+    def update(self, bar: "_ProgressBar") -> None:
+        """One update, its log row, and now and then a checkpoint."""
+        statistics = self.learner.update()
+        self.history.append(statistics)
+        self._recent.append(statistics.cost)
+        mean = sum(self._recent) / len(self._recent)
+        full_horizon = statistics.horizon == self.learner.longest
+        if self.best is None or (full_horizon and mean < self._best_cost):
+            self.best, self._best_cost = self.learner.network(), mean
+        bar.show(self.learner.updates_done, statistics)
+        if time.perf_counter() - self._saved > CHECKPOINT_EVERY_S:
+            self.save()
+            self._saved = time.perf_counter()
+
+    def save(self) -> None:
+        """Write metrics and checkpoint."""
+        checkpoint = io.BytesIO()
+        np.savez(checkpoint, config=np.array(self.config), **self.learner.snapshot())
+        write_files(
+            self.out,
+            {METRICS: self._metrics().encode(), CHECKPOINT: checkpoint.getvalue()},
+            overwrite=True,
+        )
+
+    def finish(self, network: Network, *, interrupted: bool, train_s: float | None = None) -> None:
+        """Write log and policy; an interrupted run keeps its checkpoint too."""
+        if interrupted:
+            self.save()
+        else:
+            write_files(self.out, {METRICS: self._metrics().encode()}, overwrite=True)
+            (self.out / CHECKPOINT).unlink(missing_ok=True)
+        training: dict[str, Any] = {
+            "seed": self.seed,
+            "version": alula.__version__,
+            "git_commit": git_commit(),
+            "updates": self.learner.updates_done,
+            "env_steps": self.learner.env_steps,
+            "interrupted": interrupted,
+        }
+        if train_s is not None:
+            training["train_s"] = round(train_s, 3)
+        contract = build_contract(self.preset, self.robot, build_task(self.preset.task), training)
+        write_policy(self.out / POLICY, network, contract, seed=self.seed, overwrite=True)
+
+    def _metrics(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["update", *(f.name for f in fields(UpdateStatistics))])
+        first = self.learner.updates_done - len(self.history) + 1
+        for i, row in enumerate(self.history):
+            writer.writerow([first + i, *astuple(row)])
+        return text.getvalue()
+
+
+def _resume(learner: ShortHorizonLearner, path: Path, config: str) -> None:
+    if not path.is_file():
+        raise AlulaError(f"nothing to resume: {path} does not exist")
+    if path.stat().st_size > MAX_CHECKPOINT_BYTES:
+        raise AlulaError(f"checkpoint {path}: larger than {MAX_CHECKPOINT_BYTES} bytes")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            table = {name: file[name] for name in file.files}
+        same = str(table.pop("config")) == config
+    except Exception as e:  # zipfile, zlib and NumPy each raise their own for a damaged file
+        raise AlulaError(f"checkpoint {path}: damaged: {e}") from None
+    if not same:
+        raise AlulaError(
+            f"checkpoint {path}: made with another preset, robot, seed or version; "
+            "allowed: exactly the same"
+        )
+    learner.restore(table)
+
+
+class _ProgressBar:
+    """A progress bar on stderr, redrawn at most ten times a second; silent where not wanted."""
+
+    def __init__(self, preset: Preset, *, enabled: bool) -> None:
+        self._bar = None
+        if enabled:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                TextColumn("training {task.fields[name]}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f} updates"),
+                TextColumn("cost {task.fields[cost]:.3f}, error {task.fields[error]:.3f} m"),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(
+                "train", total=preset.algo.updates, name=preset.name, cost=0.0, error=0.0
+            )
+
+    def __enter__(self) -> "_ProgressBar":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, done: int, statistics: UpdateStatistics) -> None:
+        """Show the latest update."""
+        if self._bar:
+            self._bar.update(
+                self._task, completed=done, cost=statistics.cost, error=statistics.position_error
+            )
+
+
+def git_commit() -> str:
+    """Commit of the checkout alula runs from; "unknown" where there is none."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
