@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from alula.errors import AlulaError
+from alula.identification.bases import crazyflie_brushless
 from alula.identification.findings import Findings
 from alula.identification.logs import FlightLog
 from alula.robots.multirotor import Multirotor, known_robots, load_robot
@@ -17,8 +18,9 @@ _CRAZYFLIES = ("crazyflie", "crazyflie-l2f")
 def base_robot(base: str | None, log: FlightLog) -> Multirotor | None:
     """The robot that lends geometry and whatever the flight does not show.
 
-    Without a name: for a log with four motors that does not come from PX4 the shipped
-    `crazyflie` (its inertia fits the flights; `crazyflie-l2f`'s does not), else none.
+    Without a name: for a log with four motors that does not come from PX4 the Crazyflie 2.1
+    Brushless where rotor speeds are logged, else the shipped `crazyflie` (its inertia fits the
+    flights; `crazyflie-l2f`'s does not); for any other log none.
 
     Raises:
         AlulaError: a named robot does not exist or is broken.
@@ -27,6 +29,8 @@ def base_robot(base: str | None, log: FlightLog) -> Multirotor | None:
         return load_robot(base)
     if log.format == "ulog" or log.n_motors != 4:
         return None
+    if log.n_rotor_speeds == 4:
+        return crazyflie_brushless()
     known = known_robots()
     for name in _CRAZYFLIES:
         if name in known:
@@ -171,9 +175,25 @@ def _rest(
             f"largest gyro standard deviation at rest on the ground; {here.split(',')[0]}"
         )
     drag = found.get("drag_x_n_s_m", "drag_y_n_s_m")
+    along = found.get("drag_z_n_s_m")
     if drag is not None:
-        values["drag_b"] = (max(drag[0], 0.0), max(drag[1], 0.0), 0.0)
-        sources["drag_b"] = f"x, y {here}; z not observable in this log, hidden by thrust, set 0"
+        values["drag_b"] = (
+            max(drag[0], 0.0),
+            max(drag[1], 0.0),
+            max(along[0], 0.0) if along else 0.0,
+        )
+        z = "" if along else "; z not observable in this log, hidden by thrust, set 0"
+        sources["drag_b"] = f"x, y{', z' if along else ''} {here}{z}"
+    kf = found.get("thrust_per_speed2")
+    if kf is not None:
+        top = sum(values.get("thrust_curve", (0.0, 0.0, 0.0)))
+        if top > 0.0:
+            # thrust at throttle 1 = kf speed_max^2
+            values["rotor_speed_max"] = math.sqrt(top / kf[0])
+            sources["rotor_speed_max"] = (
+                f"{here}: thrust at full throttle over {kf[0]:.4g} N/(rad/s)^2 "
+                f"({_span(found, 'thrust_per_speed2')})"
+            )
 
 
 def _span(found: Findings, key: str) -> str:

@@ -11,6 +11,7 @@ from alula.identification.complete import base_robot, complete_robot
 from alula.identification.effectiveness import SIGNALS, control_effectiveness
 from alula.identification.findings import Findings
 from alula.identification.imu import estimate_inertia, estimate_thrust
+from alula.identification.inertia import MAX_SPREAD
 from alula.identification.logs import FlightLog, read_log
 from alula.identification.motion import (
     ACCELERATION,
@@ -22,6 +23,13 @@ from alula.identification.motion import (
 from alula.identification.noise import resting_interval, resting_noise
 from alula.identification.resample import rate_hz, regular
 from alula.identification.result import Identification
+from alula.identification.speed_based import (
+    SpeedModel,
+    fit_speed_model,
+    prepare,
+    without_spikes,
+)
+from alula.robots.multirotor import Multirotor
 
 MIN_FLIGHT_S = 2.0
 """Shortest flight that is looked for when no window is given [s]."""
@@ -57,15 +65,19 @@ def identify(
     """
     if not (isinstance(mass, int | float) and math.isfinite(mass) and mass > 0.0):
         raise AlulaError(f"mass is {mass} kg; allowed: a finite mass > 0")
-    whole = body_acceleration(read_log(path, columns))
+    whole, spikes = without_spikes(body_acceleration(read_log(path, columns)))
     start, end = flight_window(whole) if from_s is None and to_s is None else (from_s, to_s)
     log = whole.window(start, end)
     robot = base_robot(base, log)
     found = Findings()
     noise = _noise(whole, found)
-    fit = estimate_thrust(log, mass, found)
-    estimate_inertia(log, robot, fit, found)
-    _drag(log, mass, found)
+    model = _speed_model(log, mass, robot, found, spikes)
+    if model is None:
+        fit = estimate_thrust(log, mass, found)
+        estimate_inertia(log, robot, fit, found)
+        _drag(log, mass, found)
+    else:
+        estimate_thrust(log, mass, found, model.thrust_per_speed2)
     _effectiveness(log, found)
     completed = complete_robot(found, robot, log, mass=mass, name=name, noise=noise)
     return _freeze(found, whole, log, mass, completed, noise)
@@ -109,6 +121,45 @@ def _noise(log: FlightLog, found: Findings) -> dict[str, dict[str, float]]:
         out[key] = {"std": value.std, "mean": value.mean}
         found.intervals[f"noise.{key}"] = value.interval
     return out
+
+
+def _speed_model(
+    log: FlightLog, mass: float, robot: Multirotor | None, found: Findings, spikes: int
+) -> SpeedModel | None:
+    """Fit on measured rotor speeds where the log has all that it takes."""
+    if log.n_rotor_speeds == 0 or robot is None or robot.n_rotors != log.n_rotor_speeds:
+        return None
+    try:
+        flight = prepare(log)
+    except AlulaError as e:
+        found.missing("rotor_speed_model", str(e))
+        return None
+    model = fit_speed_model(flight, mass, robot)
+    found.found("thrust_per_speed2", model.thrust_per_speed2, model.intervals["kf"])
+    found.r2 |= model.r2
+    for i, axis in enumerate("xyz"):
+        found.found(f"drag_{axis}_n_s_m", model.drag[i], model.intervals[f"drag_{axis}"])
+    for i, axis in enumerate("xy"):
+        key = f"inertia_{axis}_kg_m2"
+        span = model.intervals[f"inertia_{axis}"]
+        if model.r2[f"inertia_{axis}"] > 1.0 / MAX_SPREAD:
+            found.found(key, model.inertia[i], span)
+        else:
+            found.missing(key, f"only bounded to {span[0]:.3g}..{span[1]:.3g} kg m^2")
+    found.missing("inertia_z_kg_m2", "yaw shows only the ratio torque_per_thrust / Izz")
+    found.missing(
+        "torque_per_thrust_m",
+        f"yaw torque explains R2 {model.r2['yaw']:.2f} of the yaw acceleration, and only as a "
+        "ratio to Izz",
+    )
+    found.extras["rotor_speed_model"] = {
+        "thrust_per_speed2": model.thrust_per_speed2,
+        "alignment_s": flight.alignment_s,
+        "speed_spikes_dropped": spikes,
+        "speed_samples_held": flight.held,
+        "flow_moment": model.flow_moment,
+    }
+    return model
 
 
 def _drag(log: FlightLog, mass: float, found: Findings) -> None:

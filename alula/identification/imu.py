@@ -56,23 +56,38 @@ def motor_names(log: FlightLog) -> tuple[str, ...]:
     return tuple(f"motor_{k + 1}" for k in range(log.n_motors))
 
 
-def estimate_thrust(log: FlightLog, mass: float, found: Findings) -> ImuThrust | None:
-    """Thrust curve and lags into `found`; None where the log or the flight does not show them."""
+def estimate_thrust(
+    log: FlightLog, mass: float, found: Findings, thrust_per_speed2: float | None = None
+) -> ImuThrust | None:
+    """Thrust curve and lags into `found`; None where the log or the flight does not show them.
+
+    Args:
+        log: the flight.
+        mass: [kg].
+        found: takes the estimates.
+        thrust_per_speed2: where rotor speeds are logged and their thrust coefficient is known
+            [N/(rad/s)^2], thrust is taken from them instead of from the specific force.
+    """
     motors = motor_names(log)
+    measured = ("acc_z_m_s2",)
+    if thrust_per_speed2 is not None:
+        measured = tuple(f"rotor_speed_{k + 1}_rad_s" for k in range(log.n_rotor_speeds))
     reason = ""
     if not motors:
         reason = "no motor commands in the log"
-    elif not log.has("acc_z_m_s2"):
+    elif not log.has(*measured):
         reason = "no specific force along body z in the log"
     if reason:
         _none(found, reason)
         return None
     try:
-        grid = _grid(log, (*motors, "acc_z_m_s2"))
+        grid = _grid(log, (*motors, *measured))
     except AlulaError as e:
         _none(found, str(e))
         return None
-    throttle, force = grid.stack(*motors), mass * grid.values["acc_z_m_s2"]
+    throttle, force = grid.stack(*motors), mass * grid.values.get("acc_z_m_s2", np.zeros(1))
+    if thrust_per_speed2 is not None:
+        force = thrust_per_speed2 * np.sum(grid.stack(*measured) ** 2, axis=1)
     varies = float(throttle[grid.valid].mean(axis=1).std()) if grid.valid.sum() > 16 else 0.0
     if varies < MIN_THROTTLE_STD:
         _none(
