@@ -101,8 +101,10 @@ def privileged(state: State, p: Params, d: Disturbance, delay: Rows, r: Referenc
     """Critic rows, all of order one: true state, disturbance, parameters, delays [steps], reference."""
     weight_inv = p.mass_inv * (1.0 / 9.81)
     full_thrust = sum(p.thrust_scale) * sum(p.thrust_curve)
+    e = [a - b for a, b in zip(state.position_w, r.position_w, strict=True)]
     return [
-        *(2.0 * (a - b) for a, b in zip(state.position_w, r.position_w, strict=True)),
+        *(2.0 * x for x in e),
+        *(4.0 * np.sqrt(_squares(e) + s * s) for s in (0.02, 0.1)),
         *(a - b for a, b in zip(state.velocity_w, r.velocity_w, strict=True)),
         *rotation(state.quat_wb),
         *(0.3 * w for w in state.angular_velocity_b),

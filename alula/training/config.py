@@ -14,9 +14,9 @@ class ShortHorizonConfig:
     """Environments flown at once."""
     updates: int = 500
     """Gradient updates of the actor."""
-    horizon_start: int = 20
+    horizon_start: int = 16
     """Steps per update at the start [steps]."""
-    horizon_end: int = 60
+    horizon_end: int = 40
     """Steps per update from `horizon_ramp` of the updates on [steps]."""
     horizon_ramp: float = 0.5
     """Share of the updates over which the horizon grows [-]."""
@@ -38,11 +38,11 @@ class ShortHorizonConfig:
     """Bootstrap the end of each horizon with a critic; without it the horizon just ends."""
     privileged: bool = True
     """The critic sees the true state, disturbance and parameters; else only what the actor sees."""
-    critic_hidden: tuple[int, int] = (64, 64)
+    critic_hidden: tuple[int, int] = (32, 32)
     """Widths of the critic's hidden layers."""
-    critic_learning_rate: float = 2e-3
+    critic_learning_rate: float = 5e-3
     """Learning rate of the critic."""
-    critic_updates: int = 2
+    critic_updates: int = 1
     """Gradient steps of the critic per actor update."""
     cotangent_limit: float = 100.0
     """Bound on the norm of one flight's state cotangent on the way back [costs per state unit]."""
