@@ -42,8 +42,6 @@ class ShortHorizonConfig:
     """Widths of the critic's hidden layers."""
     critic_learning_rate: float = 5e-3
     """Learning rate of the critic."""
-    critic_updates: int = 1
-    """Gradient steps of the critic per actor update."""
     cotangent_limit: float = 100.0
     """Bound on the norm of one flight's state cotangent on the way back [costs per state unit]."""
     failure_cost: float = 2.0

@@ -10,13 +10,25 @@
 
 #define NV (LANES / VW)
 
+/* Hold a vector in a register: left alone, gcc loads it again for every product it appears in. */
+#if defined(__x86_64__)
+#define HOLD(v) __asm__("" : "+x"(v))
+#elif defined(__aarch64__)
+#define HOLD(v) __asm__("" : "+w"(v))
+#else
+#define HOLD(v) (void)0
+#endif
+
 /* acc[jj] += sum_i w[i][j + jj] x[i] for `tile` outputs. */
 #define DENSE_TILE(tile)                                                                          \
     static inline void dense_tile_##tile(const float *x, int n, const float *w, int ny, vec acc[][NV]) \
     {                                                                                             \
         for (int i = 0; i < n; i++, x += LANES, w += ny) {                                        \
             vec row[NV];                                                                          \
-            for (int v = 0; v < NV; v++) row[v] = v_load(x + v * VW);                             \
+            for (int v = 0; v < NV; v++) {                                                        \
+                row[v] = v_load(x + v * VW);                                                      \
+                HOLD(row[v]);                                                                     \
+            }                                                                                     \
             _Pragma("GCC unroll 8") for (int j = 0; j < tile; j++)                                \
                 for (int v = 0; v < NV; v++) acc[j][v] += w[j] * row[v];                          \
         }                                                                                         \
@@ -56,7 +68,10 @@ static void dense_input_gradient(const float *w, int n, int ny, const float *dy,
             for (int v = 0; v < NV; v++) acc[ii][v] = add ? v_load(dx + (i + ii) * LANES + v * VW) : v_set(0.0f);
         for (int j = 0; j < ny; j++) {
             vec row[NV];
-            for (int v = 0; v < NV; v++) row[v] = v_load(dy + j * LANES + v * VW);
+            for (int v = 0; v < NV; v++) {
+                row[v] = v_load(dy + j * LANES + v * VW);
+                HOLD(row[v]);
+            }
             _Pragma("GCC unroll 8") for (int ii = 0; ii < 4; ii++)
                 for (int v = 0; v < NV; v++) acc[ii][v] += w[ii * ny + j] * row[v];
         }
@@ -86,10 +101,13 @@ static void dense_weight_gradient(const float *x, int64_t xs, int nx, const floa
             for (int t = 0; t < steps; t++, a += xs, d += ys)
                 _Pragma("GCC unroll 4") for (int o = 0; o < LANES; o += VW)
                 {
-                    const vec a0 = v_load(a + o), a1 = v_load(a + LANES + o);
+                    vec a0 = v_load(a + o), a1 = v_load(a + LANES + o);
+                    HOLD(a0);
+                    HOLD(a1);
                     _Pragma("GCC unroll 4") for (int jj = 0; jj < 4; jj++)
                     {
-                        const vec g = v_load(d + jj * LANES + o);
+                        vec g = v_load(d + jj * LANES + o);
+                        HOLD(g);
                         acc[0][jj] += a0 * g;
                         acc[1][jj] += a1 * g;
                     }

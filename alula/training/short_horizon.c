@@ -404,6 +404,40 @@ static void make_targets(const Batch *b, const Learner *n, const Tape *tape, int
     }
 }
 
+/* Gradient of the critic's mean squared error over the horizon. */
+static void critic_weights(const Batch *b, const Learner *n, const Tape *tape, int64_t k)
+{
+    const Shape s = critic_shape(b, n);
+    const float *w = n->critic;
+    const int steps = (int)n->horizon;
+    float *h1 = tape->critic1, *d1 = h1 + (n->max_horizon + 1) * PITCH(s.h1);
+    float *h2 = tape->critic2, *d2 = h2 + (n->max_horizon + 1) * PITCH(s.h2), *dv = tape->dz;
+    float *g = n->critic_gradient + k * s.size, value[LANES] __attribute__((aligned(64)));
+    const float each = 2.0f / ((float)(b->n_blocks * LANES) * (float)steps);
+    memset(g, 0, sizeof(float) * (size_t)s.size);
+    for (int t = 0; t < steps; t++) {
+        float *a1 = h1 + t * PITCH(s.h1), *a2 = h2 + t * PITCH(s.h2);
+        float *g1 = d1 + t * PITCH(s.h1), *g2 = d2 + t * PITCH(s.h2), *g3 = dv + t * PITCH(1);
+        evaluate(&s, w, features_at(b, n, k, t), a1, a2, value);
+        EACH_VECTOR(o)
+        {
+            const vec e = v_load(value + o) - v_load(n->targets + (k * n->max_horizon + t) * LANES + o);
+            v_store(g3 + o, each * e);
+            n->statistics[4 * k + 1] += v_sum(e * e);
+        }
+        dense_input_gradient(w + s.w3, s.h2, 1, g3, g2, 0);
+        squash_gradient(a2, g2, s.h2);
+        dense_input_gradient(w + s.w2, s.h1, s.h2, g2, g1, 0);
+        squash_gradient(a1, g1, s.h1);
+    }
+    dense_weight_gradient(features_at(b, n, k, 0), s.n0 * LANES, s.n0, d1, PITCH(s.h1), s.h1, steps, g + s.w1);
+    dense_weight_gradient(h1, PITCH(s.h1), s.h1, d2, PITCH(s.h2), s.h2, steps, g + s.w2);
+    dense_weight_gradient(h2, PITCH(s.h2), s.h2, dv, PITCH(1), 1, steps, g + s.w3);
+    dense_bias_gradient(d1, PITCH(s.h1), s.h1, steps, g + s.b1);
+    dense_bias_gradient(d2, PITCH(s.h2), s.h2, steps, g + s.b2);
+    dense_bias_gradient(dv, PITCH(1), 1, steps, g + s.b3);
+}
+
 /* Start anew the lanes whose episode is over, so that no horizon contains an end. */
 static void end_horizon(const Batch *b, const Learner *n, const Tape *tape, int64_t k, int64_t c)
 {
@@ -436,7 +470,7 @@ static void end_horizon(const Batch *b, const Learner *n, const Tape *tape, int6
     }
 }
 
-/* One horizon for blocks [first, last), from tape position `c`: gradients, features, targets; then the tape's last
+/* One horizon for blocks [first, last), from tape position `c`: gradients of actor and critic; then the tape's last
  * `c` actions move to its front, so that the next horizon starts at `c` again. `room` holds alula_room floats. */
 void alula_horizon(const Batch *b, const Learner *n, int64_t first, int64_t last, int64_t c, float *room)
 {
@@ -447,49 +481,12 @@ void alula_horizon(const Batch *b, const Learner *n, int64_t first, int64_t last
         statistics[0] = fly_horizon(b, n, &tape, k, c);
         back_through_horizon(b, n, &tape, k, c + n->horizon);
         actor_weights(b, n, &tape, k, c);
-        if (n->use_critic) make_targets(b, n, &tape, k);
+        if (n->use_critic) {
+            make_targets(b, n, &tape, k);
+            critic_weights(b, n, &tape, k);
+        }
         end_horizon(b, n, &tape, k, c + n->horizon);
         memmove(ACTION(b, k, 0), ACTION(b, k, n->horizon), sizeof(float) * (size_t)(c * N_ROTORS * LANES));
-    }
-}
-
-/* Gradient of the critic's mean squared error over every `stride`-th step from `offset`, blocks [first, last). */
-void alula_critic(const Batch *b, const Learner *n, int64_t first, int64_t last, int64_t offset, int64_t stride,
-                  float *room)
-{
-    const Shape s = critic_shape(b, n);
-    const Tape tape = lay_out(b, n, room);
-    const float *w = n->critic;
-    const int steps = (int)((n->horizon - offset + stride - 1) / stride);
-    float *h1 = tape.critic1, *d1 = h1 + (n->max_horizon + 1) * PITCH(s.h1);
-    float *h2 = tape.critic2, *d2 = h2 + (n->max_horizon + 1) * PITCH(s.h2), *dv = tape.dz;
-    const float each = 2.0f / ((float)(b->n_blocks * LANES) * (float)steps);
-    for (int64_t k = first; k < last; k++) {
-        float *g = n->critic_gradient + k * s.size, value[LANES] __attribute__((aligned(64)));
-        memset(g, 0, sizeof(float) * (size_t)s.size);
-        for (int i = 0; i < steps; i++) {
-            const int64_t t = offset + i * stride;
-            float *a1 = h1 + i * PITCH(s.h1), *a2 = h2 + i * PITCH(s.h2);
-            float *g1 = d1 + i * PITCH(s.h1), *g2 = d2 + i * PITCH(s.h2), *g3 = dv + i * PITCH(1);
-            evaluate(&s, w, features_at(b, n, k, t), a1, a2, value);
-            EACH_VECTOR(o)
-            {
-                const vec e = v_load(value + o) - v_load(n->targets + (k * n->max_horizon + t) * LANES + o);
-                v_store(g3 + o, each * e);
-                n->statistics[4 * k + 1] += v_sum(e * e) / (float)steps;
-            }
-            dense_input_gradient(w + s.w3, s.h2, 1, g3, g2, 0);
-            squash_gradient(a2, g2, s.h2);
-            dense_input_gradient(w + s.w2, s.h1, s.h2, g2, g1, 0);
-            squash_gradient(a1, g1, s.h1);
-        }
-        const float *x = features_at(b, n, k, offset);
-        dense_weight_gradient(x, stride * s.n0 * LANES, s.n0, d1, PITCH(s.h1), s.h1, steps, g + s.w1);
-        dense_weight_gradient(h1, PITCH(s.h1), s.h1, d2, PITCH(s.h2), s.h2, steps, g + s.w2);
-        dense_weight_gradient(h2, PITCH(s.h2), s.h2, dv, PITCH(1), 1, steps, g + s.w3);
-        dense_bias_gradient(d1, PITCH(s.h1), s.h1, steps, g + s.b1);
-        dense_bias_gradient(d2, PITCH(s.h2), s.h2, steps, g + s.b2);
-        dense_bias_gradient(dv, PITCH(1), 1, steps, g + s.b3);
     }
 }
 

@@ -113,7 +113,7 @@ class ShortHorizonLearner:
         self._parts = [(blocks * i // threads, blocks * (i + 1) // threads) for i in range(threads)]
         room = self._size("alula_room")
         self._rooms = [aligned((room,)) for _ in self._parts]
-        self._pool = ThreadPoolExecutor(threads)
+        self._pool = ThreadPoolExecutor(max(1, threads - 1))
         batch.seed(seed)
         self._library.alula_start(ctypes.byref(batch.struct), 0, blocks, batch.first_tape)
 
@@ -122,18 +122,19 @@ class ShortHorizonLearner:
             ctypes.byref(self.batch.struct), ctypes.byref(self._struct)
         )
 
-    def _run(self, name: str, *arguments: int) -> None:
-        """Call a kernel on all blocks, shared among the threads (ctypes releases the interpreter lock)."""
-        function = getattr(self._library, name)
+    def _fly(self) -> None:
+        """One horizon on all blocks, shared among the threads (ctypes releases the interpreter lock)."""
         batch, learner = ctypes.byref(self.batch.struct), ctypes.byref(self._struct)
 
         def part(i: int) -> None:
-            function(batch, learner, *self._parts[i], *arguments, pointer(self._rooms[i]))
+            self._library.alula_horizon(
+                batch, learner, *self._parts[i], self.batch.first_tape, pointer(self._rooms[i])
+            )
 
-        if len(self._parts) == 1:
-            part(0)
-        else:
-            list(self._pool.map(part, range(len(self._parts))))
+        others = [self._pool.submit(part, i) for i in range(1, len(self._parts))]
+        part(0)
+        for other in others:
+            other.result()
 
     def horizon(self) -> int:
         """Steps of the next update: a linear ramp, rounded to the measurement ring's length."""
@@ -142,26 +143,22 @@ class ShortHorizonLearner:
         return _multiple_of_4(c.horizon_start + done * (c.horizon_end - c.horizon_start))
 
     def update(self) -> UpdateStatistics:
-        """One update of the actor and `critic_updates` of the critic."""
+        """One update of the actor and one of the critic."""
         c = self.config
         self._struct.horizon = horizon = self.horizon()
         ramp = max(1.0, c.critic_ramp * c.updates)
         self._struct.critic_weight = min(1.0, self.updates_done / ramp)
-        self._run("alula_horizon", self.batch.first_tape)
+        self._fly()
         gradient = self._arrays["actor_gradient"].sum(axis=0)
         norm = float(np.linalg.norm(gradient))
         if math.isfinite(norm):
             gradient *= min(1.0, c.max_grad_norm / (norm + 1e-12))
             self.actor_adam.step(self.actor, gradient, self.learning_rate() * self._rates)
         if c.critic:
-            stride = min(c.critic_updates, horizon)
-            for offset in range(stride):
-                self._run("alula_critic", offset, stride)
-                self.critic_adam.step(
-                    self.critic,
-                    self._arrays["critic_gradient"].sum(axis=0),
-                    c.critic_learning_rate * self._cosine(),
-                )
+            gradient = self._arrays["critic_gradient"].sum(axis=0)
+            if np.isfinite(gradient).all():
+                rate = c.critic_learning_rate * self._cosine()
+                self.critic_adam.step(self.critic, gradient, rate)
         self.updates_done += 1
         n = self.config.n_envs
         self.env_steps += n * horizon
@@ -169,7 +166,7 @@ class ShortHorizonLearner:
         return UpdateStatistics(
             horizon=horizon,
             cost=float(total[0]) / (n * horizon),
-            critic_loss=float(total[1]) / (n * max(1, c.critic_updates)),
+            critic_loss=float(total[1]) / (n * horizon),
             position_error=float(total[2]) / max(1.0, n - float(total[3])),
             failed=float(total[3]) / n,
             gradient_norm=norm,

@@ -57,7 +57,6 @@ def learner_library(features: Features, task: ModuleType) -> ctypes.CDLL:
     signatures = {
         "alula_start": [batch, i64, i64, i64],
         "alula_horizon": [batch, learner, i64, i64, i64, ptr],
-        "alula_critic": [batch, learner, i64, i64, i64, i64, ptr],
     }
     for name, arguments in signatures.items():
         function = getattr(library, name)
