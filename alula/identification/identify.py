@@ -11,7 +11,6 @@ from alula.identification.complete import base_robot, complete_robot
 from alula.identification.effectiveness import SIGNALS, control_effectiveness
 from alula.identification.findings import Findings
 from alula.identification.imu import estimate_inertia, estimate_thrust
-from alula.identification.inertia import MAX_SPREAD
 from alula.identification.logs import FlightLog, read_log
 from alula.identification.motion import (
     ACCELERATION,
@@ -139,11 +138,14 @@ def _speed_model(
     found.r2 |= model.r2
     for i, axis in enumerate("xyz"):
         found.found(f"drag_{axis}_n_s_m", model.drag[i], model.intervals[f"drag_{axis}"])
-    for i, axis in enumerate("xy"):
+    for axis in "xy":
         key = f"inertia_{axis}_kg_m2"
         span = model.intervals[f"inertia_{axis}"]
-        if model.r2[f"inertia_{axis}"] > 1.0 / MAX_SPREAD:
-            found.found(key, model.inertia[i], span)
+        fit = model.regressions[axis]
+        found.series |= {f"torque_{axis}": fit.x, f"angular_acceleration_{axis}": fit.y}
+        if fit.observable:
+            found.found(key, fit.value, span)
+            found.series[f"inertia_{axis}"] = np.array([fit.value, fit.low, fit.high])
         else:
             found.missing(key, f"only bounded to {span[0]:.3g}..{span[1]:.3g} kg m^2")
     found.missing("inertia_z_kg_m2", "yaw shows only the ratio torque_per_thrust / Izz")

@@ -102,7 +102,9 @@ def estimate_thrust(
     if flaw:
         _none(found, flaw)
         return None
-    _record(found, symmetric, "thrust", ("rotor_lag_s",))
+    # A command may have been given up to one sample before it was logged, a force measured so.
+    timing = 0.5 * max(1.0 / rate_hz(log.signals[n]) for n in (*motors, *measured))
+    _record(found, symmetric, "thrust", ("rotor_lag_s",), timing)
     best = fit_asymmetric(throttle, force, grid.valid, grid.dt, symmetric.lag_up_s)
     found.r2["thrust_up_down"] = best.r2
     flaw = _flaw(best)
@@ -111,7 +113,8 @@ def estimate_thrust(
             found.missing(key, f"separate lags: {flaw}")
         best = symmetric
     else:
-        _record(found, best, "thrust_up_down", ("rotor_lag_up_s", "rotor_lag_down_s"))
+        keys = ("rotor_lag_up_s", "rotor_lag_down_s")
+        _record(found, best, "thrust_up_down", keys, timing)
     flown = np.percentile(throttle[grid.valid], (1.0, 99.0))
     found.extras["throttle_flown"] = [float(flown[0]), float(flown[1])]
     _series(found, grid, best)
@@ -145,12 +148,16 @@ def _flaw(fit: ThrustFit) -> str:
     return ""
 
 
-def _record(found: Findings, fit: ThrustFit, prefix: str, lag_keys: tuple[str, ...]) -> None:
+def _record(
+    found: Findings, fit: ThrustFit, prefix: str, lag_keys: tuple[str, ...], timing_s: float
+) -> None:
+    """Curve and lags with intervals; those of the lags grow by half a sample of the log."""
     for i in range(3):
         found.found(f"{prefix}_c{i}_n", fit.curve_n[i], fit.intervals[f"c{i}"])
     names = ("lag",) if len(lag_keys) == 1 else ("lag_up", "lag_down")
     for key, name, lag in zip(lag_keys, names, (fit.lag_up_s, fit.lag_down_s), strict=False):
-        found.found(key, lag, fit.intervals[name])
+        half = float(np.hypot(fit.intervals[name][1] - lag, timing_s))
+        found.found(key, lag, (lag - half, lag + half))
 
 
 def _series(found: Findings, grid: Grid, fit: ThrustFit) -> None:

@@ -55,7 +55,8 @@ def resting_interval(log: FlightLog) -> tuple[float, float] | None:
         run = run + 1 if calm else 0
         if run > best[1] - best[0]:
             best = (k + 1 - run, k + 1)
-    lo, hi = edges[best[0]], edges[best[1]]
+    # The outermost windows may touch the motion beside them.
+    lo, hi = edges[best[0]] + REST_WINDOW_S, edges[best[1]] - REST_WINDOW_S
     return (float(lo), float(hi)) if hi - lo >= MIN_REST_S else None
 
 

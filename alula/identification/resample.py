@@ -12,6 +12,9 @@ GAP_FACTOR = 5.0
 GAP_MIN_S = 0.02
 """Shorter steps are never gaps [s]."""
 
+HELD_HZ = 250.0
+"""Motor commands logged faster are taken as complete and held between samples [Hz]."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -39,9 +42,11 @@ def rate_hz(signal: Signal) -> float:
 def regular(log: FlightLog, names: tuple[str, ...], dt: float) -> Grid:
     """Cell means of the named signals where all of them exist.
 
-    A cell mean is the difference of the signal's running integral (trapezoidal) at the cell's
-    edges: for a dense signal it averages noise, for a sparse one it interpolates, and jitter in
-    the time stamps does no harm.
+    A cell mean is the difference of the signal's running integral at the cell's edges: for a
+    dense signal it averages noise, for a sparse one it interpolates, and jitter in the time stamps
+    does no harm. Measurements are taken as linear between samples; motor commands logged faster
+    than HELD_HZ as held from their time stamp to the next, as the motors see them (a slower log
+    leaves out commands, and linear is the better guess).
 
     Args:
         log: the flight.
@@ -64,19 +69,24 @@ def regular(log: FlightLog, names: tuple[str, ...], dt: float) -> Grid:
     valid = np.ones(n, dtype=bool)
     values: dict[str, np.ndarray] = {}
     for name, signal in zip(names, signals, strict=True):
-        values[name] = _cell_means(signal, edges)
+        values[name] = _cell_means(signal, edges, held=_held(name, signal))
         for lo, hi in _gaps(signal):
             valid[max(int((lo - start) / dt), 0) : max(int((hi - start) / dt) + 1, 0)] = False
     return Grid(time_s=edges[:-1] + 0.5 * dt, dt=dt, values=values, valid=valid)
 
 
-def _cell_means(signal: Signal, edges: np.ndarray) -> np.ndarray:
+def _held(name: str, signal: Signal) -> bool:
+    return name.startswith("motor_") and rate_hz(signal) > HELD_HZ
+
+
+def _cell_means(signal: Signal, edges: np.ndarray, held: bool) -> np.ndarray:
     step = np.diff(signal.time_s)
-    # Integral of the linear interpolation up to each sample.
-    area = np.concatenate(([0.0], np.cumsum(0.5 * step * (signal.value[1:] + signal.value[:-1]))))
+    following = signal.value[:-1] if held else signal.value[1:]
+    # Integral of the held or linearly joined samples up to each sample.
+    area = np.concatenate(([0.0], np.cumsum(0.5 * step * (following + signal.value[:-1]))))
     k = np.clip(np.searchsorted(signal.time_s, edges, side="right") - 1, 0, step.size - 1)
     ahead = edges - signal.time_s[k]
-    slope = (signal.value[k + 1] - signal.value[k]) / step[k]
+    slope = (following[k] - signal.value[k]) / step[k]
     integral = area[k] + ahead * (signal.value[k] + 0.5 * slope * ahead)
     return np.diff(integral) / np.diff(edges)
 

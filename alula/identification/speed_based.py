@@ -84,6 +84,8 @@ class SpeedModel:
     """Share of variance explained, by fit."""
     intervals: dict[str, Interval]
     """95 % intervals: kf, inertia_x, inertia_y, drag_x, drag_y, drag_z."""
+    regressions: dict[str, RatioFit]
+    """Torque against angular acceleration about x and y, for plots."""
 
     def torque(self, thrust: np.ndarray) -> np.ndarray:
         """Torque of the rotors (T, 3) [N m] from their thrusts (T, R) [N]."""
@@ -233,10 +235,12 @@ def fit_speed_model(flight: SpeedFlight, mass: float, robot: Multirotor) -> Spee
     lever = np.stack((thrust @ positions[:, 1], -thrust @ positions[:, 0], -thrust @ spin), axis=1)
     acceleration = np.gradient(flight.angular_velocity_b, flight.dt, axis=0)
     inertia, flow = [], []
+    regressions: dict[str, RatioFit] = {}
     for axis in range(2):
         ratio = _fit_inertia(flight, lever[:, axis], acceleration[:, axis], axis)
         name = f"inertia_{'xy'[axis]}"
         r2[name], spans[name] = ratio.r2, ratio.interval
+        regressions["xy"[axis]] = ratio
         inertia.append(ratio.value)
         flow.append(_fit_flow(flight, lever[:, axis], acceleration[:, axis], axis, ratio.value))
     yaw = fit_ratio(
@@ -260,6 +264,7 @@ def fit_speed_model(flight: SpeedFlight, mass: float, robot: Multirotor) -> Spee
         rotor_spin=spin,
         r2=r2,
         intervals=spans,
+        regressions=regressions,
     )
 
 
