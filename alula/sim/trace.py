@@ -152,7 +152,8 @@ def vjp(outputs: Sequence[Expr], cotangents: Sequence[Expr], inputs: Sequence[Ex
             nodes[node.index] = node
             stack.extend(node.args)
     for output, cotangent in zip(outputs, cotangents, strict=True):
-        add(output, cotangent)
+        if isinstance(output, Expr):
+            add(output, cotangent)
     for index in sorted(nodes, reverse=True):
         if index in adjoint:
             for arg, value in _pull_back(nodes[index], adjoint[index], graph):
@@ -183,8 +184,10 @@ def _pull_back(node: Expr, g: Expr, graph: Graph) -> list[tuple[Expr, Expr]]:
             taken = graph.node("where_gt", first, second, g, zero)
             other = graph.node("where_gt", first, second, zero, g)
             return [(a, taken), (b, other)]
-        case _:
+        case (("const" | "input"), _):
             return []
+        case _:
+            raise NotImplementedError(f"derivative of {node.op}")
 
 
 @dataclass(frozen=True, kw_only=True)
