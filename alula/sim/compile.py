@@ -53,14 +53,21 @@ def compile_library(main: Path, headers: tuple[Path, ...], generated: str) -> ct
     key = hashlib.sha256("\0".join([*sources, *FLAGS, cc, _processor()]).encode()).hexdigest()[:24]
     folder = cache_dir()
     library = folder / f"{main.stem}-{key}.so"
-    if not library.is_file():
+    if not _intact(library):
         _compile(cc, main, headers, generated, library)
     try:
         return ctypes.CDLL(str(library))
+    except OSError as e:
+        raise AlulaError(f"cannot load compiled kernels: {e}; set ALULA_CACHE") from None
+
+
+def _intact(library: Path) -> bool:
+    """Whether the file is whole: loading a truncated one would kill the process."""
+    try:
+        data = library.read_bytes()
     except OSError:
-        # A damaged file, from a full disk say: make it again.
-        _compile(cc, main, headers, generated, library)
-        return ctypes.CDLL(str(library))
+        return False
+    return data[-32:] == hashlib.sha256(data[:-32]).digest()
 
 
 def _compile(cc: str, main: Path, headers: tuple[Path, ...], generated: str, library: Path) -> None:
@@ -80,9 +87,12 @@ def _compile(cc: str, main: Path, headers: tuple[Path, ...], generated: str, lib
             )
             if done.returncode:
                 first = next(
-                    (line for line in done.stderr.splitlines() if "error" in line), done.stderr
+                    (line for line in done.stderr.splitlines() if "error:" in line), done.stderr
                 )
                 raise AlulaError(f"{cc} could not compile {main.name}: {first.strip()}")
+            # The loader ignores what follows the library; `_intact` looks for it.
+            data = built.read_bytes()
+            built.write_bytes(data + hashlib.sha256(data).digest())
             os.replace(built, library)
     except OSError as e:
         raise AlulaError(

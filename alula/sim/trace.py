@@ -213,13 +213,15 @@ def c_function(
         name: C name of the function.
         arguments: inputs; `build` receives one list of `Expr` for each.
         build: returns the outputs, name -> rows. Outputs called `add_...` are added to what is there.
+
+    Every input is loaded before the first output is stored, so an output may stand in the place of an input.
     """
     graph = Graph()
     symbols = [graph.inputs(a.name, a.size) for a in arguments]
     outputs = build(*symbols)
     lines = _body(graph, outputs, {a.name for a in arguments if a.uniform})
-    parameters = [f"const float *restrict {a.name}" for a in arguments]
-    parameters += [f"float *restrict {o}" for o in outputs]
+    parameters = [f"const float *{a.name}" for a in arguments]
+    parameters += [f"float *{o}" for o in outputs]
     return "\n".join([f"static inline void {name}({', '.join(parameters)})", "{", *lines, "}", ""])
 
 

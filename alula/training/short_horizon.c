@@ -208,7 +208,8 @@ static float fly_horizon(const Batch *b, const Learner *n, const Tape *tape, int
             tape->h1 + t * PITCH(s.h1), tape->h2 + t * PITCH(s.h2), ACTION(b, k, c));
         float *throttle = tape->throttle + t * PITCH(N_ROTORS), *disturbance = tape->disturbance + t * PITCH(6);
         throttle_block(b, k, c, throttle);
-        disturb_block(b, k, disturbance);
+        const float *disturbed = disturb_block(b, k, disturbance);
+        if (disturbed != disturbance) memcpy(disturbance, disturbed, sizeof(float) * 6 * LANES);
         float *state = tape->state + t * b->substeps * PITCH(N_STATE);
         for (int64_t i = 0; i < b->substeps; i++, state += PITCH(N_STATE))
             EACH_VECTOR(o)

@@ -35,6 +35,7 @@ typedef struct {
     const float *bank;        /* [n_bank][N_TRAJECTORY] */
     int64_t n_blocks, history, tape_length, substeps, episode_steps, n_bank;
     int64_t action_delay_low, action_delay_high, observation_delay_low, observation_delay_high;
+    int64_t noisy; /* whether any of `noise` is not zero */
     float control_dt, throttle_min, throttle_max, hover_action, hover_fraction;
     float force_std, torque_std, gust_std, gust_decay; /* N, N m, N, - */
     float start_position, start_tilt, start_velocity, start_rate, start_rotor, start_at_rest;
@@ -143,16 +144,18 @@ static inline void measure(const Batch *b, int64_t k, int64_t c, const float *st
 {
     float *out = SENSED(b, k, c);
     EACH_VECTOR(o) sense(state + o, out + o);
-    for (int i = 0; i < N_SENSED; i += 2) {
-        if (b->noise[i] == 0.0f && b->noise[i + 1] == 0.0f) continue;
-        EACH_VECTOR(o)
-        {
+    if (b->noisy) EACH_VECTOR(o)
+    {
+        uint32_t *rng = b->rng + k * 4 * LANES + o;
+        Generator g = v_generator(rng);
+        for (int i = 0; i < N_SENSED; i += 2) {
             vec first, second;
-            v_normal(b->rng + k * 4 * LANES + o, &first, &second);
+            v_normal(&g, &first, &second);
             float *row = out + i * LANES + o;
             v_store(row, v_load(row) + b->noise[i] * first);
             v_store(row + LANES, v_load(row + LANES) + b->noise[i + 1] * second);
         }
+        v_keep_generator(rng, g);
     }
 }
 
@@ -227,37 +230,36 @@ static inline void throttle_block(const Batch *b, int64_t k, int64_t c, float *t
 }
 
 /* Force and torque from outside: the episode's constant plus the gust, which moves on by one step:
- * g' = g e + sigma sqrt(1 - e^2) n, e = exp(-dt / time). */
-static inline void disturb_block(const Batch *b, int64_t k, float *disturbance)
+ * g' = g e + sigma sqrt(1 - e^2) n, e = exp(-dt / time). `room` is for 6 rows; returns the rows to use. */
+static inline const float *disturb_block(const Batch *b, int64_t k, float *room)
 {
-    memcpy(disturbance, BLOCK(b, constant, 6, k), sizeof(float) * 6 * LANES);
-    if (b->gust_std == 0.0f) return;
+    if (b->gust_std == 0.0f) return BLOCK(b, constant, 6, k);
+    memcpy(room, BLOCK(b, constant, 6, k), sizeof(float) * 6 * LANES);
     const float e = b->gust_decay, kick = b->gust_std * sqrtf(1.0f - e * e);
     float *gust = BLOCK(b, gust, 3, k);
     EACH_VECTOR(o)
     {
         vec n[4];
-        v_normal(b->rng + k * 4 * LANES + o, &n[0], &n[1]);
-        v_normal(b->rng + k * 4 * LANES + o, &n[2], &n[3]);
+        uint32_t *rng = b->rng + k * 4 * LANES + o;
+        Generator g = v_generator(rng);
+        v_normal(&g, &n[0], &n[1]);
+        v_normal(&g, &n[2], &n[3]);
+        v_keep_generator(rng, g);
         for (int i = 0; i < 3; i++) {
-            const vec g = e * v_load(gust + i * LANES + o) + kick * n[i];
-            v_store(gust + i * LANES + o, g);
-            v_store(disturbance + i * LANES + o, v_load(disturbance + i * LANES + o) + g);
+            const vec now = e * v_load(gust + i * LANES + o) + kick * n[i];
+            v_store(gust + i * LANES + o, now);
+            v_store(room + i * LANES + o, v_load(room + i * LANES + o) + now);
         }
     }
+    return room;
 }
 
-/* Fly one control step: `substeps` physics steps from `state` to `next` (may be the same). */
-static inline void fly_block(const Batch *b, int64_t k, const float *state, const float *throttle,
-                             const float *disturbance, float *next)
+/* Fly one control step: `substeps` physics steps from `state`, in place. */
+static inline void fly_block(const Batch *b, int64_t k, float *state, const float *throttle, const float *disturbance)
 {
-    float work[N_STATE * LANES] __attribute__((aligned(64)));
-    for (int64_t s = 0; s < b->substeps; s++) {
+    for (int64_t s = 0; s < b->substeps; s++)
         EACH_VECTOR(o)
-            rk4(state + o, throttle + o, BLOCK(b, params, N_PARAMS, k) + o, disturbance + o, b->uniform, work + o);
-        memcpy(next, work, sizeof work);
-        state = next;
-    }
+            rk4(state + o, throttle + o, BLOCK(b, params, N_PARAMS, k) + o, disturbance + o, b->uniform, state + o);
 }
 
 /* All ones where a lane is inside `margin` times the limits around the reference; a NaN is outside. */

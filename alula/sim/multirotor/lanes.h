@@ -92,18 +92,32 @@ static inline vec v_log(vec x)
 }
 
 /* xoshiro128++ (Blackman and Vigna 2021), one generator a lane: rows [4][LANES]. */
-static inline uvec v_rotl(uvec x, int k) { return (x << k) | (x >> (32 - k)); }
-static inline uvec v_random(uint32_t *rng)
+typedef struct {
+    uvec s0, s1, s2, s3;
+} Generator;
+static inline Generator v_generator(const uint32_t *rng)
 {
-    uvec *s0 = (uvec *)rng, *s1 = (uvec *)(rng + LANES), *s2 = (uvec *)(rng + 2 * LANES),
-         *s3 = (uvec *)(rng + 3 * LANES);
-    const uvec result = v_rotl(*s0 + *s3, 7) + *s0, t = *s1 << 9;
-    *s2 ^= *s0;
-    *s3 ^= *s1;
-    *s1 ^= *s2;
-    *s0 ^= *s3;
-    *s2 ^= t;
-    *s3 = v_rotl(*s3, 11);
+    const Generator g = {*(const uvec *)rng, *(const uvec *)(rng + LANES), *(const uvec *)(rng + 2 * LANES),
+                         *(const uvec *)(rng + 3 * LANES)};
+    return g;
+}
+static inline void v_keep_generator(uint32_t *rng, Generator g)
+{
+    *(uvec *)rng = g.s0;
+    *(uvec *)(rng + LANES) = g.s1;
+    *(uvec *)(rng + 2 * LANES) = g.s2;
+    *(uvec *)(rng + 3 * LANES) = g.s3;
+}
+static inline uvec v_rotl(uvec x, int k) { return (x << k) | (x >> (32 - k)); }
+static inline uvec v_random(Generator *g)
+{
+    const uvec result = v_rotl(g->s0 + g->s3, 7) + g->s0, t = g->s1 << 9;
+    g->s2 ^= g->s0;
+    g->s3 ^= g->s1;
+    g->s1 ^= g->s2;
+    g->s0 ^= g->s3;
+    g->s2 ^= t;
+    g->s3 = v_rotl(g->s3, 11);
     return result;
 }
 static inline uint32_t random_bits(uint32_t *rng)
@@ -123,9 +137,9 @@ static inline uint32_t random_bits(uint32_t *rng)
 
 /* Two independent standard normals a lane from one 32-bit draw (Box and Muller 1958 on 16-bit uniforms;
  * the tails end at 4.9 standard deviations). */
-static inline void v_normal(uint32_t *rng, vec *a, vec *b)
+static inline void v_normal(Generator *g, vec *a, vec *b)
 {
-    const uvec bits = v_random(rng);
+    const uvec bits = v_random(g);
     const vec u = (__builtin_convertvector((ivec)(bits >> 16), vec) + 0.5f) * (1.0f / 65536);
     const vec turn = __builtin_convertvector((ivec)(bits & 0xffff), vec) * (1.0f / 65536) - 0.5f;
     const vec radius = v_sqrt(-2.0f * v_log(u));

@@ -53,6 +53,13 @@ void alula_rows(const Batch *b, int64_t first, int64_t last, int64_t c, float *o
     }
 }
 
+static int any_late(const Batch *b, int64_t k)
+{
+    int any = 0;
+    for (int l = 0; l < LANES; l++) any |= BLOCK(b, clock, 1, k)[l] >= (float)b->episode_steps;
+    return any;
+}
+
 /* End of an episode: hand out the final rows of each ended lane and, if asked, start the next episode. */
 static void end_lanes(const Batch *b, int64_t k, int64_t c, int auto_reset, float *final_observation,
                       float *final_privileged, float *reference_rows)
@@ -85,48 +92,56 @@ static void end_lanes(const Batch *b, int64_t k, int64_t c, int auto_reset, floa
     observe_block(b, k, c, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
 }
 
-/* One policy step of blocks [first, last): the action stands in the tape at `c`, the next measurement goes to
- * `c + 1`. terminated and truncated are [N] bytes; the final rows [N][columns] are written only where an
- * episode ended and may be null. */
-void alula_step(const Batch *b, int64_t first, int64_t last, int64_t c, int auto_reset, uint8_t *terminated,
-                uint8_t *truncated, float *final_observation, float *final_privileged)
+/* One policy step of block `k`: the action stands in the tape at `c`, the next measurement goes to `c + 1`. */
+static void step_block(const Batch *b, int64_t k, int64_t c, int auto_reset, uint8_t *terminated, uint8_t *truncated,
+                       float *final_observation, float *final_privileged)
 {
     float throttle[N_ROTORS * LANES] __attribute__((aligned(64)));
-    float late[N_SENSED * LANES] __attribute__((aligned(64)));
     float disturbance[6 * LANES] __attribute__((aligned(64)));
     float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
+    float late[N_SENSED * LANES] __attribute__((aligned(64)));
     float before_step[N_STATE * LANES] __attribute__((aligned(64)));
-    for (int64_t k = first; k < last; k++) {
-        float *state = BLOCK(b, state, N_STATE, k), *clock = BLOCK(b, clock, 1, k);
-        throttle_block(b, k, c, throttle);
-        disturb_block(b, k, disturbance);
-        memcpy(before_step, state, sizeof before_step);
-        fly_block(b, k, state, throttle, disturbance, state);
-        if (!auto_reset) /* a failed vehicle stays where it failed, so that its numbers stay finite */
-            for (int i = 0; i < N_STATE; i++)
-                EACH_VECTOR(o)
-                    v_store(state + i * LANES + o,
-                            v_where_gt(v_load(BLOCK(b, failed, 1, k) + o), v_set(0.5f),
-                                       v_load(before_step + i * LANES + o), v_load(state + i * LANES + o)));
-        EACH_VECTOR(o) v_store(clock + o, v_load(clock + o) + 1.0f);
-        measure(b, k, c + 1, state);
-        observe_block(b, k, c + 1, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
-        const float *a = ACTION(b, k, c), *before = ACTION(b, k, c - 1);
-        float *reward = BLOCK(b, reward, 1, k);
-        EACH_VECTOR(o)
-        {
-            cost(state + o, a + o, before + o, reference_rows + o, b->weights, reward + o);
-            v_store(reward + o, 1.0f - v_load(reward + o));
-        }
-        int ended = check_limits(b, k, state, reference_rows);
-        for (int l = 0; l < LANES; l++) {
-            const int late = clock[l] >= (float)b->episode_steps;
-            terminated[k * LANES + l] = BLOCK(b, failed, 1, k)[l] > 0.0f;
-            truncated[k * LANES + l] = (uint8_t)(late && !terminated[k * LANES + l]);
-            ended |= late;
-        }
-        if (ended) end_lanes(b, k, c + 1, auto_reset, final_observation, final_privileged, reference_rows);
+    float *state = BLOCK(b, state, N_STATE, k), *clock = BLOCK(b, clock, 1, k);
+    throttle_block(b, k, c, throttle);
+    const float *disturbed = disturb_block(b, k, disturbance);
+    if (!auto_reset) memcpy(before_step, state, sizeof before_step);
+    fly_block(b, k, state, throttle, disturbed);
+    if (!auto_reset) /* a failed vehicle stays where it failed, so that its numbers stay finite */
+        for (int i = 0; i < N_STATE; i++)
+            EACH_VECTOR(o)
+                v_store(state + i * LANES + o,
+                        v_where_gt(v_load(BLOCK(b, failed, 1, k) + o), v_set(0.5f),
+                                   v_load(before_step + i * LANES + o), v_load(state + i * LANES + o)));
+    EACH_VECTOR(o) v_store(clock + o, v_load(clock + o) + 1.0f);
+    measure(b, k, c + 1, state);
+    observe_block(b, k, c + 1, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
+    const float *a = ACTION(b, k, c), *before = ACTION(b, k, c - 1);
+    float *reward = BLOCK(b, reward, 1, k);
+    EACH_VECTOR(o)
+    {
+        cost(state + o, a + o, before + o, reference_rows + o, b->weights, reward + o);
+        v_store(reward + o, 1.0f - v_load(reward + o));
     }
+    if (!check_limits(b, k, state, reference_rows) && !any_late(b, k)) return;
+    for (int l = 0; l < LANES; l++) {
+        const int failed = BLOCK(b, failed, 1, k)[l] > 0.0f;
+        terminated[k * LANES + l] |= (uint8_t)failed;
+        truncated[k * LANES + l] |= (uint8_t)(clock[l] >= (float)b->episode_steps && !failed);
+    }
+    end_lanes(b, k, c + 1, auto_reset, final_observation, final_privileged, reference_rows);
+}
+
+/* `steps` policy steps of blocks [first, last), each block on its own, with the actions that stand in the tape from
+ * `c` on. terminated and truncated are [N] bytes: what happened at any of the steps. The final rows [N][columns]
+ * are written only where an episode ended and may be null. */
+void alula_step(const Batch *b, int64_t first, int64_t last, int64_t c, int64_t steps, int auto_reset,
+                uint8_t *terminated, uint8_t *truncated, float *final_observation, float *final_privileged)
+{
+    memset(terminated + first * LANES, 0, (size_t)((last - first) * LANES));
+    memset(truncated + first * LANES, 0, (size_t)((last - first) * LANES));
+    for (int64_t k = first; k < last; k++)
+        for (int64_t s = 0; s < steps; s++)
+            step_block(b, k, c + s, auto_reset, terminated, truncated, final_observation, final_privileged);
 }
 
 /* Physics alone: `steps` steps of `uniform[2 N_ROTORS]` seconds with throttle and disturbance held. */
@@ -136,7 +151,7 @@ void alula_physics(const Batch *b, int64_t first, int64_t last, int64_t steps, c
     for (int64_t k = first; k < last; k++)
         for (int64_t s = 0; s < steps; s++)
             fly_block(b, k, BLOCK(b, state, N_STATE, k), throttle + k * N_ROTORS * LANES,
-                      disturbance + k * 6 * LANES, BLOCK(b, state, N_STATE, k));
+                      disturbance + k * 6 * LANES);
 }
 
 /* Vector-Jacobian product of one physics step: cotangent of the next state -> of the state and throttle. */

@@ -78,6 +78,7 @@ class FlightBatch:
         self.struct = Batch(
             n_blocks=blocks, history=config.history, tape_length=tape, substeps=config.substeps,
             episode_steps=config.episode_steps, n_bank=len(self.shared["bank"]),
+            noisy=bool(self.shared["noise"].any()),
             **_numbers(robot, config),
         )  # fmt: skip
         for name, array in (self.arrays | self.shared).items():
@@ -237,7 +238,7 @@ class MultirotorSimulator:
         final = np.zeros((n, columns), np.float32)
         final_privileged = np.zeros((n, critic), np.float32)
         self._library.alula_step(
-            self._struct, 0, blocks, self._cursor, int(self.auto_reset),
+            self._struct, 0, blocks, self._cursor, 1, int(self.auto_reset),
             pointer(self._terminated), pointer(self._truncated), pointer(final),
             pointer(final_privileged),
         )  # fmt: skip
@@ -256,18 +257,21 @@ class MultirotorSimulator:
             final_privileged=np.where(ended, final_privileged[: self._n], privileged),
         )
 
-    def step_blocks(self, action: np.ndarray) -> None:
-        """One step with actions as the kernels store them [blocks, R, 16]: nothing is copied out.
+    def step_blocks(self, action: np.ndarray, repeat: int = 1) -> None:
+        """Step with actions as the kernels store them [blocks, R, 16], held for `repeat` steps.
 
-        The observed rows, rewards and ends stand in `batch.arrays` afterwards.
+        Nothing is copied out: the last observed rows and rewards stand in `batch.arrays` afterwards. Each
+        block of 16 environments is flown through all its steps before the next, so that it stays in the cache.
         """
-        self._make_room()
-        self._actions()[:, self._cursor] = action
+        if not 1 <= repeat <= TAPE_ROOM:
+            raise AlulaError(f"repeat is {repeat}; allowed: 1 to {TAPE_ROOM}")
+        self._make_room(repeat)
+        self._actions()[:, self._cursor : self._cursor + repeat] = action[:, None]
         self._library.alula_step(
-            self._struct, 0, self.batch.n_blocks, self._cursor, int(self.auto_reset),
+            self._struct, 0, self.batch.n_blocks, self._cursor, repeat, int(self.auto_reset),
             pointer(self._terminated), pointer(self._truncated), None, None,
         )  # fmt: skip
-        self._cursor += 1
+        self._cursor += repeat
 
     def state(self) -> RigidBodyState:
         """True state now, float32."""
@@ -333,17 +337,18 @@ class MultirotorSimulator:
         length = self.batch.struct.tape_length
         return self.batch.arrays["actions"].reshape(self.batch.n_blocks, length, -1, LANES)
 
-    def _make_room(self) -> None:
-        """Move the last actions to the front once the tape is full.
+    def _make_room(self, steps: int = 1) -> None:
+        """Move the last actions to the front once the tape has no room for `steps` more.
 
-        The measurements' ring has MAX_DELAY_STEPS + 1 slots, so the cursor moves by multiples of that.
+        The cursor moves back by a multiple of the measurement ring's slots, so that the ring stays valid.
         """
-        first = self.batch.first_tape
-        if self._cursor + 1 < self.batch.struct.tape_length:
+        if self._cursor + steps < self.batch.struct.tape_length:
             return
+        ring = MAX_DELAY_STEPS + 1
+        back = (self._cursor - self.batch.first_tape) // ring * ring
         tape = self._actions()
-        tape[:, :first] = tape[:, self._cursor - first : self._cursor].copy()
-        self._cursor = first
+        tape[:, : self._cursor - back] = tape[:, back : self._cursor].copy()
+        self._cursor -= back
 
     def _observe(self) -> tuple[np.ndarray, np.ndarray]:
         n = self.batch.n_blocks * LANES
