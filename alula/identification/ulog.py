@@ -20,6 +20,16 @@ _TOPICS = (
     "vehicle_local_position",
     "battery_status",
 )
+_BROKEN = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    OSError,
+)
+"""What pyulog lets through when a file is damaged."""
 # Our rotor k is PX4's rotor PX4_ROTOR[k]: M1 front-right, M2 rear-right, M3 rear-left, M4
 # front-left against PX4's quad-x front-right, rear-left, front-left, rear-right.
 PX4_ROTOR = (0, 3, 1, 2)
@@ -40,13 +50,15 @@ def read_ulog(data: bytes, where: str) -> RawColumns:
     Raises:
         AlulaError: truncated or corrupt file, or no topic that we can use.
     """
+    _check_whole(data, where)
     from pyulog import ULog
+    from pyulog.exceptions import ULogException
 
     try:
         # pyulog prints its complaints about damaged messages; the user gets one line instead.
         with contextlib.redirect_stdout(io.StringIO()):
             file = ULog(io.BytesIO(data), message_name_filter_list=list(_TOPICS))
-    except (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
+    except (ULogException, struct.error, *_BROKEN) as e:
         raise AlulaError(f"log {where}: broken ULog: {type(e).__name__} {e}") from None
     if file.file_corruption:
         raise AlulaError(f"log {where}: ULog is corrupt or truncated; allowed: an intact file")
@@ -58,6 +70,31 @@ def read_ulog(data: bytes, where: str) -> RawColumns:
     if not columns:
         raise AlulaError(f"log {where}: none of the topics {', '.join(_TOPICS)}")
     return columns
+
+
+def _check_whole(data: bytes, where: str) -> None:
+    """Walk the messages (u16 size, u8 type, content): the last one must end with the file.
+
+    A log that crashed may carry appended data behind a broken message; the flag message `B` tells
+    where (three u64 offsets behind 16 flag bytes), and the walk goes on there.
+    """
+    offset, appended = 16, []
+    while offset < len(data):
+        end = appended[0] if appended else len(data)
+        whole = offset + 3 <= end
+        size = data[offset] | data[offset + 1] << 8 if whole else 0
+        following = offset + 3 + size
+        if following > end:
+            if not appended:
+                raise AlulaError(
+                    f"log {where}: ULog message at byte {offset} runs beyond the file's end: "
+                    "truncated or corrupt; allowed: an intact file"
+                )
+            following = appended.pop(0)
+        elif whole and data[offset + 2] == ord("B") and size >= 40 and not appended:
+            offsets = struct.unpack_from("<3Q", data, offset + 3 + 16)
+            appended = sorted(o for o in offsets if following < o < len(data))
+        offset = following
 
 
 def _seconds(topic: dict) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Tables and ULog: names, units, and every kind of bad file as one line."""
 
 import lzma
+import zlib
 
 import numpy as np
 import pyarrow
@@ -8,6 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from alula.errors import AlulaError
+from alula.identification.identify import identify
 from alula.identification.logs import read_log
 from alula.identification.motion import attitude, body_acceleration
 from alula.identification.resample import regular
@@ -148,12 +150,72 @@ def test_real_ulog(data_dir, name):
     assert log.signals["acc_z_m_s2"].value.mean() == pytest.approx(9.8, abs=0.3)
 
 
-def test_truncated_ulog(tmp_path, data_dir):
+@pytest.mark.parametrize("cut", [3000, 300_001, 921_630])
+def test_truncated_ulog(tmp_path, data_dir, cut):
     whole = lzma.decompress((data_dir / "px4_ulog" / "sample_log_small.ulg.xz").read_bytes())
-    (tmp_path / "cut.ulg").write_bytes(whole[:3000])
-    with pytest.raises(AlulaError) as caught:
+    assert len(whole) == 921_631
+    (tmp_path / "cut.ulg").write_bytes(whole[:cut])
+    with pytest.raises(AlulaError, match="runs beyond the file's end"):
         read_log(tmp_path / "cut.ulg")
-    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "usd"])
+def test_damaged_files_give_one_line_or_a_log(tmp_path, flight, csv_log, usd_log, kind):
+    columns = flight(seconds=1.0)
+    path = tmp_path / "log"
+    csv_log(path, columns)
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    if kind == "usd":
+        rows = [(1, 1000 * k, (1.0, k % 60000)) for k in range(200)]
+        path.write_bytes(usd_log({1: ("e", ["acc.z(f)", "motor.m1(H)"])}, rows))
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    messages = []
+    for _ in range(60):
+        data = bytearray(whole[: rng.integers(1, len(whole) + 1)])
+        for at in rng.integers(0, min(len(data), 400), 3):
+            data[at] = rng.integers(0, 256)
+        if kind == "usd" and len(data) > 20:
+            data[-4:] = zlib.crc32(data[:-4]).to_bytes(4, "little")  # get past the checksum
+        path.write_bytes(bytes(data))
+        try:
+            identify(path, mass=0.03)
+        except AlulaError as e:
+            messages.append(str(e))
+    assert len(messages) > 10
+    assert not any("\n" in message for message in messages)
+
+
+def test_flu_from_frd():
+    # PX4, level and facing north: identity FRD->NED; our x axis must point along world y (north)
+    import alula.identification.ulog as ulog
+
+    columns: dict = {}
+    quat = {f"q[{i}]": np.array([float(i == 0)] * 2) for i in range(4)}
+    stamps = {"timestamp": np.array([0, 1_000_000])}
+    local = {k: np.array([1.0, 1.0]) * v for k, v in zip("xyz", (1, 2, -3), strict=True)}
+    local |= {f"v{k}": np.array([0.0, 0.0]) for k in "xyz"}
+    ulog._state(
+        {"vehicle_attitude": quat | stamps, "vehicle_local_position": local | stamps}, columns
+    )
+    rot = attitude(np.stack([columns[f"quat_{a}"][1] for a in "wxyz"], axis=1))[0]
+    np.testing.assert_allclose(rot @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(rot @ [0, 0, 1], [0, 0, 1], atol=1e-12)
+    # NED (1, 2, -3) is ENU (2, 1, 3)
+    assert [columns[f"position_{a}_m"][1][0] for a in "xyz"] == [2.0, 1.0, 3.0]
+
+
+def test_px4_motor_order():
+    import alula.identification.ulog as ulog
+
+    columns: dict = {}
+    values = {f"control[{i}]": np.array([0.1 * i, 0.1 * i]) for i in range(4)}
+    values |= {f"control[{i}]": np.full(2, np.nan) for i in range(4, 12)}
+    ulog._motors({"actuator_motors": values | {"timestamp": np.array([0, 1])}}, columns, None)
+    # ours front-right, rear-right, rear-left, front-left; PX4 front-right, rear-left, front-left, rear-right
+    assert [columns[f"motor_{k}"][1][0] for k in range(1, 5)] == pytest.approx([0.0, 0.3, 0.1, 0.2])
+    assert "motor_5" not in columns
 
 
 def test_brushless_log_has_world_axes_turned(data_dir):
