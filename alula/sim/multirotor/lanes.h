@@ -135,16 +135,19 @@ static inline uint32_t random_bits(uint32_t *rng)
     return result;
 }
 
-/* Two independent standard normals a lane from one 32-bit draw (Box and Muller 1958 on 16-bit uniforms;
- * the tails end at 4.9 standard deviations). */
+/* Two independent standard normals a lane from one 32-bit draw (Box and Muller 1958): 16 bits for the radius, so
+ * that the tails end at 4.9 standard deviations, 15 for a half circle of angle and one for its sign. */
 static inline void v_normal(Generator *g, vec *a, vec *b)
 {
     const uvec bits = v_random(g);
     const vec u = (__builtin_convertvector((ivec)(bits >> 16), vec) + 0.5f) * (1.0f / 65536);
-    const vec turn = __builtin_convertvector((ivec)(bits & 0xffff), vec) * (1.0f / 65536) - 0.5f;
     const vec radius = v_sqrt(-2.0f * v_log(u));
-    *a = radius * v_sin_turns(turn);
-    *b = radius * v_sin_turns(turn + 0.25f);
+    const vec signed_radius = (vec)((uvec)radius ^ (bits << 31));
+    /* angle in (-pi/2, pi/2): Taylor polynomials, error below 4e-6 (sin) and 3e-5 (cos) */
+    const vec x = (__builtin_convertvector((ivec)((bits >> 1) & 0x7fff), vec) - 16383.5f) * (3.14159265f / 32768);
+    const vec s = x * x;
+    *a = signed_radius * x * (1.0f + s * (-1.0f / 6 + s * (1.0f / 120 + s * (-1.0f / 5040 + s * (1.0f / 362880)))));
+    *b = signed_radius * (1.0f + s * (-1.0f / 2 + s * (1.0f / 24 + s * (-1.0f / 720 + s * (1.0f / 40320)))));
 }
 
 /* One lane: uniform in [0, 1), uniform in [-1, 1), standard normal. */
