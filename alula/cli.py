@@ -102,7 +102,8 @@ class Train(Common):
 class Evaluate(Common):
     """Fly a policy file in many episodes and state success and errors with 95 % intervals.
 
-    Flight setting and task come from the policy file itself.
+    Flight setting and task come from the policy file itself. The robot is the shipped one of the policy's
+    name, or the robot.toml that `alula fly` leaves beside the policy.
 
     Examples:
       alula evaluate runs/benchmark/policy.onnx
@@ -119,7 +120,11 @@ class Evaluate(Common):
     episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 1000
     """Number of episodes."""
     seed: _Seed = 0
-    """Seed of the episodes."""
+    """Seed of the episodes; no training seed draws the same ones."""
+    randomized: bool = False
+    """Draw vehicles and delays over the whole range of the training, instead of the robot as it is."""
+    lap: Annotated[float, tyro.conf.arg(metavar="S")] = 5.5
+    """Time of one lap of the 2 m x 1 m figure-eight that a tracking policy flies [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,8 +275,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as e:
         named = f"{e.filename}: " if e.filename else ""
         return _error(f"{named}{e.strerror or e}")
-    except KeyboardInterrupt:
-        print("alula: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as e:
+        print(f"alula: interrupted{f'; {e}' if str(e) else ''}", file=sys.stderr)
         return 130
 
 

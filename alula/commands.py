@@ -5,8 +5,8 @@ from typing import Any
 from alula import cli
 from alula.cli import Outcome
 from alula.errors import AlulaError
+from alula.run_folder import ROBOT_FILE
 
-MAX_EPISODES = 1_000_000
 PARITY_MAX = 1e-5
 """Largest difference allowed between a policy file's golden actions and what a runtime makes of them."""
 
@@ -149,3 +149,53 @@ def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
             raise AlulaError(f"column {pair!r}; allowed: alula's name = the log's name, each once")
         columns[ours] = theirs
     return columns
+
+
+def evaluate(command: cli.Evaluate) -> Outcome:
+    """`alula evaluate`."""
+    from alula.evaluation.evaluate import evaluate_policy
+    from alula.robots.multirotor import load_robot
+
+    robot = _robot_of(command)
+    result = evaluate_policy(
+        command.policy,
+        sim=command.sim,
+        robot=load_robot(robot) if robot else None,
+        episodes=command.episodes,
+        seed=command.seed,
+        nominal=not command.randomized,
+        lap=command.lap,
+    )
+    return Outcome(data=result.to_json(), text=evaluation_text(result.to_json()))
+
+
+def evaluation_text(data: dict[str, Any]) -> str:
+    """An evaluation for people, with 95 % intervals."""
+    physics = "MuJoCo" if data["sim"] == "mujoco" else "alula's physics"
+    vehicle = "as its file says" if data["nominal"] else "over the whole range of the training"
+    other = "" if data["same_robot"] else " (not the one the policy was trained for)"
+    low, high = data["success_interval"]
+    lines = [
+        f"{data['robot']}{other} {vehicle}, task {data['task']}, in {physics}: "
+        f"{data['episodes']} episodes of {data['steps'] * data['control_dt']:g} s",
+        f"success           {data['success']:.2%} ({low:.2%} to {high:.2%})",
+    ]
+    for key, label in (
+        ("hover_error", "mean error"),
+        ("hover_error_p95", "95th percentile"),
+        ("tracking_rmse", "tracking RMSE"),
+    ):
+        value, interval = data[f"{key}_m"], data[f"{key}_interval_m"]
+        if value is not None:
+            low, high = interval
+            lines.append(f"{label:18}{100 * value:.2f} cm ({100 * low:.2f} to {100 * high:.2f})")
+    failures = ", ".join(f"{n} {kind}" for kind, n in data["failures"].items() if n)
+    return "\n".join([*lines, *([f"failed            {failures}"] if failures else [])])
+
+
+def _robot_of(command: cli.Evaluate) -> str | None:
+    """The robot asked for; else the robot file that a run has left beside its policy."""
+    beside = command.policy.parent / ROBOT_FILE
+    if command.robot is None and beside.is_file():
+        return str(beside)
+    return command.robot

@@ -15,6 +15,8 @@ RESULT = "result.json"
 """Written into every finished folder; only folders that hold it are ever replaced."""
 POLICY = "policy.onnx"
 """The policy file in it."""
+ROBOT_FILE = "robot.toml"
+"""The robot that the policy is for."""
 
 
 def default_folder(name: str) -> Path:
@@ -54,6 +56,7 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         if (partial / POLICY).is_file():
             write_json(partial / RESULT, {"interrupted": True})
             _publish(partial, out)
+            raise KeyboardInterrupt(f"the best policy so far is {out / POLICY}") from None
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,254 @@
+"""The command line as a user meets it: a process, its output, its exit code."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from alula.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def alula(*arguments: object, cwd: Path, **kwargs) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", "alula.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=cwd,
+        env=environment,
+        check=False,
+        **kwargs,
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Exit code 2 and one line on standard error that holds the words."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1].startswith("alula: error: ")
+    for word in words:
+        assert word in lines[-1]
+    assert done.stdout == ""
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def test_help_names_every_command_quickly(tmp_path):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = alula("--help", cwd=tmp_path)
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in done.stdout
+    # 0.2 s on an idle core; the bound is loose, as tests share their machine
+    assert min(times) < 1.0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, tmp_path):
+    done = alula(name, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"usage: alula {name}" in done.stdout
+    assert "--json" in done.stdout
+    assert "STR" not in done.stdout.split("options")[0], "an argument without a name"
+    if name not in ("presets", "robots"):
+        assert "Examples:" in done.stdout
+
+
+def test_without_a_command_the_help_is_printed(tmp_path):
+    done = alula(cwd=tmp_path)
+    assert done.returncode == 0
+    assert "commands:" in done.stdout
+
+
+def test_version(tmp_path):
+    from alula import __version__
+
+    assert alula("--version", cwd=tmp_path).stdout == f"alula {__version__}\n"
+
+
+def test_unknown_commands_and_options(tmp_path):
+    assert_refused(alula("flt", cwd=tmp_path), "'flt'", "known: fly, train")
+    for arguments in (["fly", "--sed", "1"], ["bench", "speed"], ["train"], ["fly", "--seed", "x"]):
+        done = alula(*arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly", "--preset", "no"], ["unknown preset 'no'", "known: l2f-hover, crazyflie-hover"]),
+        (["train", "no"], ["unknown preset 'no'", "known: l2f-hover"]),
+        (["bench", "sim", "--preset", "no"], ["unknown preset 'no'"]),
+        (["bench", "sim", "--repeats", 0], ["repeats is 0"]),
+        (["train", "l2f-hover", "--robot", "no"], ["unknown robot 'no'", "known: crazyflie"]),
+        (["fly", "--log", "no.usd"], ["no.usd"]),
+        (["fly", "--log", "no.usd", "--mass", 0], ["mass is 0", "allowed"]),
+        (["fly", "--seed", -1], ["seed is -1"]),
+        (["identify", "no.usd", "--mass", "0.027"], ["no.usd"]),
+        (["identify", "no.usd", "--mass", "0"], ["mass is 0", "allowed"]),
+        (["identify", "no.usd", "--mass", "nan"], ["mass is nan", "allowed"]),
+        (["identify", "no.usd", "--mass", "1", "--columns", "a"], ["column 'a'", "allowed"]),
+        (["evaluate", "no.onnx"], ["no.onnx"]),
+        (["evaluate", "no.onnx", "--episodes", 0], ["episodes is 0", "allowed"]),
+        (["inspect", "no.onnx"], ["no.onnx"]),
+        (["export", "no.onnx", "--target", "c", "--out", "c"], ["no.onnx"]),
+    ],
+    ids=lambda x: " ".join(map(str, x)) if isinstance(x, list) else None,
+)
+def test_bad_input_is_one_line_and_leaves_nothing(arguments, words, tmp_path):
+    assert_refused(alula(*arguments, cwd=tmp_path), *words)
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", [["fly"], ["train", "l2f-hover"]], ids=["fly", "train"])
+def test_output_folders_that_are_taken(command, tmp_path):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "thesis.tex").write_text("precious")
+    done = alula(*command, "--out", taken, cwd=tmp_path)
+    assert_refused(done, "taken", "not empty", "--overwrite")
+    # Only folders that alula made are ever replaced
+    assert_refused(
+        alula(*command, "--out", taken, "--overwrite", cwd=tmp_path), "not made by alula"
+    )
+    file = tmp_path / "file"
+    file.write_text("")
+    assert_refused(alula(*command, "--out", file, cwd=tmp_path), "not a folder")
+    assert_refused(alula(*command, "--out", file / "below", cwd=tmp_path), "cannot be made")
+    assert_refused(alula(*command, "--out", "/proc/alula", cwd=tmp_path), "cannot be made")
+    assert listing(tmp_path) == ["file", "taken", "taken/thesis.tex"]
+    assert (taken / "thesis.tex").read_text() == "precious"
+
+
+def test_json_is_the_last_line_and_people_read_standard_error(tmp_path):
+    for command, key in (("presets", "presets"), ("robots", "robots")):
+        done = alula(command, "--json", cwd=tmp_path)
+        assert done.returncode == 0
+        assert len(done.stdout.splitlines()) == 1
+        assert json.loads(done.stdout)[key]
+        assert alula(command, cwd=tmp_path).stdout.strip() == done.stderr.strip()
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alula.cli", "presets"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory) -> Path:
+    """A policy file of an untrained network for crazyflie-l2f."""
+    import numpy as np
+
+    from alula.build import build_contract, build_task
+    from alula.policies.network import Network
+    from alula.policies.onnx_file import write_policy
+    from alula.presets import get_preset
+    from alula.robots.multirotor import load_robot
+
+    preset = get_preset("l2f-hover")
+    contract = build_contract(
+        preset, load_robot(preset.robot), build_task(preset.task), {"seed": 0}
+    )
+    rng = np.random.default_rng(0)
+    sizes = (contract.observation_size, 16, contract.action_size)
+    network = Network(
+        mean=np.zeros(sizes[0], np.float32),
+        scale=np.ones(sizes[0], np.float32),
+        clip=5.0,
+        weights=tuple(
+            rng.normal(0.0, 0.2, (i, o)).astype(np.float32) for i, o in itertools.pairwise(sizes)
+        ),
+        biases=tuple(np.zeros(o, np.float32) for o in sizes[1:]),
+    )
+    path = tmp_path_factory.mktemp("policy") / "policy.onnx"
+    write_policy(path, network, contract)
+    return path
+
+
+def result_of(done: subprocess.CompletedProcess[str]) -> dict:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_inspect(policy, tmp_path):
+    result = result_of(alula("inspect", policy, "--json", cwd=tmp_path))
+    assert result["contract"]["robot"] == "crazyflie-l2f"
+    # 18 measured rows and 32 actions of 4 rotors
+    assert result["layers"] == [18 + 32 * 4, 16, 4]
+    assert result["golden_max_abs_diff"] <= 1e-5
+    text = alula("inspect", policy, cwd=tmp_path).stdout
+    for word in ("position_w", "previous_action", "M1", "throttle", "10 ms"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("target", "files"),
+    [("onnx", {"policy.onnx"}), ("c", {"policy.h", "policy.c", "policy_test.c", "README.md"})],
+)
+def test_export(policy, target, files, tmp_path):
+    arguments = ["export", policy, "--target", target, "--out", "out", "--json"]
+    result = result_of(alula(*arguments, cwd=tmp_path))
+    assert {Path(f).name for f in result["files"]} == files == set(listing(tmp_path / "out"))
+    assert result["max_abs_diff"] <= 1e-5
+    assert_refused(alula(*arguments[:-1], cwd=tmp_path), "exists", "allowed")
+
+
+@pytest.mark.parametrize("sim", ["multirotor", "mujoco"])
+def test_evaluate(policy, sim, tmp_path):
+    arguments = ["evaluate", policy, "--sim", sim, "--episodes", 20, "--json"]
+    result = result_of(alula(*arguments, cwd=tmp_path))
+    assert result["episodes"] == 20
+    low, high = result["success_interval"]
+    assert 0.0 <= low <= result["success"] <= high <= 1.0
+    assert "hover_error_m" in result
+    assert "hover_error_p95_m" in result
+    assert "tracking_rmse_m" in result
+    assert result_of(alula(*arguments, cwd=tmp_path)) == result, "the same seed, the same figures"
+
+
+def test_a_policy_for_another_robot_is_told(policy, tmp_path):
+    result = result_of(
+        alula("evaluate", policy, "--robot", "x500", "--episodes", 16, "--json", cwd=tmp_path)
+    )
+    assert result["same_robot"] is False
+
+
+def test_damaged_policies(policy, tmp_path):
+    whole = policy.read_bytes()
+    damaged = tmp_path / "damaged.onnx"
+    for content in (b"", b"onnx", whole[: len(whole) // 2], whole + b"\0" * 20_000_000):
+        damaged.write_bytes(content)
+        assert_refused(alula("inspect", damaged, cwd=tmp_path), "damaged.onnx")
+
+
+def test_bench_sim(tmp_path):
+    result = result_of(alula("bench", "sim", "--repeats", 2, "--json", cwd=tmp_path))
+    assert result["steps_per_s_min"] <= result["steps_per_s"] <= result["steps_per_s_max"]
+    assert result["steps_per_s"] > 1e5
