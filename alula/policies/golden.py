@@ -54,12 +54,13 @@ def record(contract: Contract, network: Network, seed: int, count: int) -> Golde
 def draw_observations(contract: Contract, network: Network, seed: int, count: int) -> np.ndarray:
     """Random supplied observations [count, T, supplied_size], T = longest history + 8.
 
-    Random walks of growing amplitude around the normaliser's mean, in units of its scale; rotation
-    matrices are rotation matrices; the last two sequences now and then leave the clip.
+    Random walks of growing amplitude around the normaliser's mean, in units of its scale, as in a flight
+    that is going well; rotation matrices are rotation matrices, tilted up to a few tens of degrees. In the
+    last two sequences single numbers now and then leave the clip.
     """
     rng = np.random.default_rng(seed)
     steps = max(e.history for e in contract.observation) + 8
-    amplitude = np.linspace(0.1, 1.5, count)[:, None, None]
+    amplitude = np.linspace(0.02, 0.3, count)[:, None, None]
     parts, stop = [], 0
     for entry in contract.observation:
         stop += entry.size * entry.history
@@ -70,9 +71,9 @@ def draw_observations(contract: Contract, network: Network, seed: int, count: in
         walk[:, 1:] *= 0.2
         walk = np.cumsum(walk, axis=1) * amplitude
         if entry.name.startswith("rot_") and entry.size == 9:
-            parts.append(_rotations(rng, count, steps))
+            parts.append(_rotations(rng, amplitude, steps))
             continue
-        beyond = rng.random(walk.shape) < 0.02
+        beyond = rng.random(walk.shape) < 0.01
         beyond[:-2] = False
         walk = np.where(beyond, np.sign(walk) * 1.5 * network.clip, walk)
         scale = np.maximum(np.abs(network.scale[newest].astype(np.float64)), 1e-6)
@@ -81,11 +82,12 @@ def draw_observations(contract: Contract, network: Network, seed: int, count: in
     return np.clip(drawn, -1e30, 1e30).astype(np.float32)
 
 
-def _rotations(rng: np.random.Generator, count: int, steps: int) -> np.ndarray:
-    """Row-major rotation matrices [count, steps, 9] along random walks of unit quaternions."""
-    q = rng.normal(size=(count, steps, 4))
-    q[:, 1:] *= 0.1
-    q = np.cumsum(q, axis=1)
+def _rotations(rng: np.random.Generator, amplitude: np.ndarray, steps: int) -> np.ndarray:
+    """Row-major rotation matrices [count, steps, 9] along random walks of unit quaternions from upright."""
+    q = rng.normal(size=(amplitude.shape[0], steps, 4))
+    q[:, 1:] *= 0.2
+    q = np.cumsum(q, axis=1) * 0.5 * amplitude
+    q[..., 0] = 1.0
     w, x, y, z = np.moveaxis(q / np.linalg.norm(q, axis=2, keepdims=True), 2, 0)
     # R(q) of the unit quaternion q = (w, x, y, z), row by row.
     rows = [
