@@ -106,7 +106,8 @@ def fly(
     failure = np.zeros(n, np.int64)
     rows: list[tuple[np.ndarray, ...]] = []
     for t in range(steps):
-        action = act(observation)
+        # a failed vehicle flies on with zero actions: its state, and so the policy's, may not be finite
+        action = np.where((failed_at < steps)[:, None], np.float32(0.0), act(observation))
         transition = simulator.step(action)
         observation = transition.observation
         state = simulator.state()
@@ -124,7 +125,7 @@ def fly(
                 state.quat_wb[:k].copy(),
                 state.angular_velocity_b[:k].copy(),
                 state.rotor_fraction[:k].copy(),
-                np.array(action[:k]),
+                action[:k],
             )
         )
     columns = [np.stack(column) for column in zip(*rows, strict=True)]
