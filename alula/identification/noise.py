@@ -1,10 +1,11 @@
 """Sensor noise from the parts of a log in which the robot rests."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from alula.identification.intervals import correlation_time
+from alula.identification.intervals import chi_square, correlation_time
 from alula.identification.logs import FlightLog, Signal
 
 REST_WINDOW_S = 0.25
@@ -89,11 +90,10 @@ def _window_moments(signal: Signal, edges: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _noise(value: np.ndarray) -> Noise:
-    from scipy.stats import chi2
-
     std = float(value.std(ddof=1))
     deviation = (value - value.mean()) ** 2
-    n = max(value.size / correlation_time(deviation) - 1.0, 2.0)
-    # (n s^2 / sigma^2) ~ chi2(n)
-    span = (std * np.sqrt(n / chi2.ppf(0.975, n)), std * np.sqrt(n / chi2.ppf(0.025, n)))
-    return Noise(std=std, mean=float(value.mean()), interval=(float(span[0]), float(span[1])))
+    n = max(value.size / correlation_time(deviation) - 1.0, 15.0)
+    # n s^2 / sigma^2 ~ chi2(n)
+    low, high = chi_square(n)
+    span = (std * math.sqrt(n / high), std * math.sqrt(n / low))
+    return Noise(std=std, mean=float(value.mean()), interval=span)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alula.errors import AlulaError
-from alula.identification.inertia import RatioFit, fit_ratio
+from alula.identification.inertia import RatioFit, filtered, fit_ratio
 from alula.identification.intervals import bootstrap_fit, interval
 from alula.identification.logs import FlightLog, Signal
 from alula.identification.motion import ACCELERATION, QUATERNION, RATES, VELOCITY, attitude
@@ -198,17 +198,11 @@ def _aligned(flight: SpeedFlight) -> SpeedFlight:
 
 
 def _band(x: np.ndarray, dt: float) -> np.ndarray:
-    from scipy.signal import butter, sosfiltfilt
-
-    high = min(TORQUE_BAND_HZ[1], 0.4 / dt)
-    sos = butter(2, (TORQUE_BAND_HZ[0], high), "bandpass", fs=1.0 / dt, output="sos")
-    return np.asarray(sosfiltfilt(sos, x, axis=0))
+    return filtered(x, dt, *TORQUE_BAND_HZ)
 
 
 def _low(x: np.ndarray, dt: float) -> np.ndarray:
-    from scipy.signal import butter, sosfiltfilt
-
-    return np.asarray(sosfiltfilt(butter(2, FLOW_CUTOFF_HZ, fs=1.0 / dt, output="sos"), x, axis=0))
+    return filtered(x, dt, 0.0, FLOW_CUTOFF_HZ)
 
 
 def fit_speed_model(flight: SpeedFlight, mass: float, robot: Multirotor) -> SpeedModel:

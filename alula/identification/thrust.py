@@ -57,40 +57,31 @@ def lagged_throttle(throttle: np.ndarray, dt: float, up: float, down: float) -> 
     Returns:
         s (T, R).
     """
-    if up == down:
-        from scipy.signal import lfilter
+    return _lagged(throttle, dt, np.array([up]), np.array([down]))[:, 0]
 
-        a = np.exp(-dt / up)
-        end, _ = lfilter([1.0 - a], [1.0, -a], throttle, axis=0, zi=a * throttle[:1])
-        return 0.5 * (np.concatenate((throttle[:1], end[:-1])) + end)
-    gain_up, gain_down = -np.expm1(-dt / up), -np.expm1(-dt / down)
-    s = throttle[0].copy()
-    out = np.empty_like(throttle)
+
+def _lagged(throttle: np.ndarray, dt: float, ups: np.ndarray, downs: np.ndarray) -> np.ndarray:
+    """`lagged_throttle` for K pairs of lags at once (T, K, R)."""
+    gain_up = -np.expm1(-dt / ups)[:, None]
+    gain_down = -np.expm1(-dt / downs)[:, None]
+    s = np.repeat(throttle[:1], ups.size, axis=0)
+    middle = np.empty((throttle.shape[0], *s.shape))
     for k in range(throttle.shape[0]):
         error = throttle[k] - s
-        step = np.where(error > 0.0, gain_up, gain_down) * error
-        out[k] = s + 0.5 * step
-        s = s + step
-    return out
+        # half a step to the middle of the cell, half a step to its end
+        error *= np.where(error > 0.0, gain_up, gain_down) * 0.5
+        s += error
+        middle[k] = s
+        s += error
+    return middle
 
 
 def _lag_moments(
     throttle: np.ndarray, dt: float, ups: np.ndarray, downs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over rotors of s and s^2 for K pairs of lags at once: two arrays (T, K)."""
-    gain_up = -np.expm1(-dt / ups)[:, None]
-    gain_down = -np.expm1(-dt / downs)[:, None]
-    s = np.repeat(throttle[:1], ups.size, axis=0)
-    first = np.empty((throttle.shape[0], ups.size))
-    second = np.empty_like(first)
-    for k in range(throttle.shape[0]):
-        error = throttle[k] - s
-        step = np.where(error > 0.0, gain_up, gain_down) * error
-        middle = s + 0.5 * step
-        s += step
-        first[k] = middle.sum(axis=1)
-        second[k] = np.einsum("kr,kr->k", middle, middle)
-    return first, second
+    """Sums over rotors of s and s^2 for K pairs of lags: two arrays (T, K)."""
+    s = _lagged(throttle, dt, ups, downs)
+    return s.sum(axis=2), np.einsum("tkr,tkr->tk", s, s)
 
 
 def _design(first: np.ndarray, second: np.ndarray, n_rotors: int) -> np.ndarray:
@@ -108,8 +99,8 @@ def fit_symmetric(
 ) -> ThrustFit:
     """One lag for rise and fall.
 
-    Variable projection: for every lag the curve is a linear fit; the lag is found by a bounded
-    scalar search.
+    For every lag the curve is a linear fit; the best lag of a coarse grid is refined by
+    Gauss-Newton steps on curve and lag together.
 
     Args:
         throttle: commanded throttle (T, R).
@@ -117,21 +108,10 @@ def fit_symmetric(
         valid: samples to use (T,).
         dt: step [s].
     """
-    from scipy.optimize import minimize_scalar
-
-    r = throttle.shape[1]
-
-    def cost(log_lag: float) -> float:
-        lag = float(np.exp(log_lag))
-        s = lagged_throttle(throttle, dt, lag, lag)
-        return _sum_of_squares(_design(s.sum(1), (s * s).sum(1), r)[valid], force[valid])
-
-    grid = np.log(np.geomspace(LAG_MIN, LAG_MAX, 15))
-    best = int(np.argmin([cost(x) for x in grid]))
-    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)])
-    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    lag = float(np.exp(found.x))
-    return _finish(throttle, force, valid, dt, (lag,))
+    grid = np.geomspace(LAG_MIN, LAG_MAX, 15)
+    lag = _best_pair(*_thinned(throttle, force, valid, dt, max(int(0.012 / dt), 1)), grid, grid)[:1]
+    lags = _refined(throttle, force, valid, dt, lag)
+    return _finish(throttle, force, valid, dt, (float(lags[0]),))
 
 
 def fit_asymmetric(
@@ -142,47 +122,67 @@ def fit_asymmetric(
     The best pair of a coarse grid, then Gauss-Newton steps on curve and lags together;
     arguments as fit_symmetric.
     """
-    r = throttle.shape[1]
-    lags = _coarse_lags(throttle, force, valid, dt, start)
-    for _ in range(_STEPS):
-        # Columns: the curve's design and the model's derivative by each lag (differences).
-        h = 1e-3 * lags
-        first, second = _lag_moments(
-            throttle, dt, lags[0] + np.array([0, h[0], 0]), lags[1] + np.array([0, 0, h[1]])
-        )
-        designs = [_design(first[valid, k], second[valid, k], r) for k in range(3)]
-        c, *_ = np.linalg.lstsq(designs[0], force[valid], rcond=None)
-        moved = [(designs[k + 1] - designs[0]) @ c / h[k] for k in range(2)]
-        jacobian = np.column_stack((designs[0], *moved))
-        step, *_ = np.linalg.lstsq(jacobian, force[valid] - designs[0] @ c, rcond=None)
-        new = np.clip(lags + step[3:], lags / 1.5, lags * 1.5)
-        new = np.clip(new, LAG_MIN, LAG_MAX)
-        if np.all(np.abs(new - lags) < 1e-4 * lags):
-            break
-        lags = new
+    factors = start * np.geomspace(0.3, 3.3, 6)
+    ups, downs = (a.ravel() for a in np.meshgrid(factors, factors, indexing="ij"))
+    thin = max(int(start / 5.0 / dt), 1)
+    pair = _best_pair(*_thinned(throttle, force, valid, dt, thin), ups, downs)
+    lags = _refined(throttle, force, valid, dt, pair)
     return _finish(throttle, force, valid, dt, (float(lags[0]), float(lags[1])))
 
 
-def _coarse_lags(
-    throttle: np.ndarray, force: np.ndarray, valid: np.ndarray, dt: float, start: float
+def _thinned(
+    throttle: np.ndarray, force: np.ndarray, valid: np.ndarray, dt: float, factor: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """The same data on a coarser grid, good enough to find where to start."""
+    n = throttle.shape[0] // factor * factor
+
+    def means(x: np.ndarray) -> np.ndarray:
+        return x[:n].reshape(n // factor, factor, *x.shape[1:]).mean(axis=1)
+
+    whole = means(valid.astype(float)) == 1.0
+    return means(throttle), means(force), whole, factor * dt
+
+
+def _best_pair(
+    throttle: np.ndarray,
+    force: np.ndarray,
+    valid: np.ndarray,
+    dt: float,
+    ups: np.ndarray,
+    downs: np.ndarray,
 ) -> np.ndarray:
-    """Best pair of a grid around `start` [s], on the data thinned to about start / 5."""
-    thin = max(int(start / 5.0 / dt), 1)
-    n = throttle.shape[0] // thin * thin
-
-    def thinned(x: np.ndarray) -> np.ndarray:
-        return x[:n].reshape(n // thin, thin, *x.shape[1:]).mean(axis=1)
-
-    u, y, ok = thinned(throttle), thinned(force), thinned(valid.astype(float)) == 1.0
-    factors = np.geomspace(0.3, 3.3, 6)
-    ups, downs = (a.ravel() for a in np.meshgrid(start * factors, start * factors, indexing="ij"))
-    first, second = _lag_moments(u, thin * dt, ups, downs)
+    """Of K pairs of lags [s] the one (2,) with the least sum of squares."""
+    first, second = _lag_moments(throttle, dt, ups, downs)
     costs = [
-        _sum_of_squares(_design(first[ok, k], second[ok, k], u.shape[1]), y[ok])
+        _sum_of_squares(_design(first[valid, k], second[valid, k], throttle.shape[1]), force[valid])
         for k in range(ups.size)
     ]
     best = int(np.argmin(costs))
     return np.clip(np.array([ups[best], downs[best]]), LAG_MIN, LAG_MAX)
+
+
+def _refined(
+    throttle: np.ndarray, force: np.ndarray, valid: np.ndarray, dt: float, lags: np.ndarray
+) -> np.ndarray:
+    """Gauss-Newton on curve and lags together; one lag (1,) stands for both, two (2,) for each."""
+    r = throttle.shape[1]
+    for _ in range(_STEPS):
+        # Columns: the curve's design and the model's derivative by each lag (differences).
+        h = 1e-3 * lags
+        trials = np.vstack((lags, lags + np.diag(h)))
+        first, second = _lag_moments(throttle, dt, trials[:, 0], trials[:, -1])
+        designs = [_design(first[valid, k], second[valid, k], r) for k in range(len(trials))]
+        c, *_ = np.linalg.lstsq(designs[0], force[valid], rcond=None)
+        moved = [(designs[k + 1] - designs[0]) @ c / h[k] for k in range(lags.size)]
+        jacobian = np.column_stack((designs[0], *moved))
+        step, *_ = np.linalg.lstsq(jacobian, force[valid] - designs[0] @ c, rcond=None)
+        new = np.clip(lags + step[3:], lags / 1.5, lags * 1.5)
+        new = np.clip(new, LAG_MIN, LAG_MAX)
+        done = np.all(np.abs(new - lags) < 1e-3 * lags)
+        lags = new
+        if done:
+            break
+    return lags
 
 
 def _finish(
@@ -194,19 +194,18 @@ def _finish(
 ) -> ThrustFit:
     """Curve, R2 and intervals at given lags."""
     r = throttle.shape[1]
-    s = lagged_throttle(throttle, dt, lags[0], lags[-1])
-    design = _design(s.sum(1), (s * s).sum(1), r)
+    h = 1e-3 * np.asarray(lags)
+    trials = np.vstack((lags, np.asarray(lags) + np.diag(h)))
+    speeds = _lagged(throttle, dt, trials[:, 0], trials[:, -1])
+    designs = [_design(v.sum(1), (v * v).sum(1), r) for v in np.moveaxis(speeds, 1, 0)]
+    s, design = speeds[:, 0], designs[0]
     c, *_ = np.linalg.lstsq(design[valid], force[valid], rcond=None)
     fitted = design @ c
     residual = (force - fitted)[valid]
-    columns = [design]
-    for i, lag in enumerate(lags):
-        h = 1e-3 * lag
-        moved = list(lags)
-        moved[i] += h
-        s_moved = lagged_throttle(throttle, dt, moved[0], moved[-1])
-        moved_fit = _design(s_moved.sum(1), (s_moved * s_moved).sum(1), r) @ c
-        columns.append(((moved_fit - fitted) / h)[:, None])
+    columns = [
+        design,
+        *(((d @ c - fitted) / step)[:, None] for d, step in zip(designs[1:], h, strict=True)),
+    ]
     deviations, widen = bootstrap_fit(np.concatenate(columns, axis=1)[valid], residual)
     mean_s = float(s[valid].mean())
     # slope of the curve at the mean working point: dT/ds = c1 + 2 c2 s

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from alula.identification.complete import rising_range
-from alula.identification.inertia import fit_ratio, rotor_torques
-from alula.identification.intervals import bootstrap_fit, correlation_time, interval
+from alula.identification.inertia import filtered, fit_ratio, rotor_torques
+from alula.identification.intervals import (
+    bootstrap_fit,
+    chi_square,
+    correlation_time,
+    interval,
+    student_t_975,
+)
 from alula.identification.logs import FlightLog, Signal
 from alula.identification.noise import resting_interval, resting_noise
 from alula.identification.openloop import _angle, _turn
@@ -154,3 +160,26 @@ def test_turn_and_angle_by_hand():
     turn = _turn(np.array([[0.0, 0.0, np.pi / 2]]))
     np.testing.assert_allclose(turn[0] @ [1, 0, 0], [0, 1, 0], atol=1e-9)
     np.testing.assert_allclose(_angle(np.eye(3)[None], turn), [[0, 0, np.pi / 2]], atol=1e-9)
+
+
+def test_written_out_quantiles_against_scipy():
+    from scipy.stats import chi2, t
+
+    for dof in (3, 7, 20, 200):
+        assert student_t_975(dof) == pytest.approx(t.ppf(0.975, dof), rel=0.01)
+    for dof in (15, 40, 1000):
+        low, high = chi_square(dof)
+        assert low == pytest.approx(chi2.ppf(0.025, dof), rel=0.01)
+        assert high == pytest.approx(chi2.ppf(0.975, dof), rel=0.01)
+
+
+def test_filter_is_butterworth_forth_and_back():
+    from scipy.signal import butter, sosfiltfilt
+
+    x = ar1(4000, 0.9, np.random.default_rng(0))[:, None] + np.linspace(0, 3, 4000)[:, None]
+    low = sosfiltfilt(butter(2, 25, fs=500, output="sos"), x, axis=0)
+    ours = filtered(x, 0.002, 0.0, 25.0)
+    assert np.std((ours - low)[50:-50]) < 0.01 * np.std(low)
+    band = sosfiltfilt(butter(2, (2, 15), "bandpass", fs=500, output="sos"), x, axis=0)
+    # scipy's band-pass and the product of low- and high-pass differ a little at the band's edges
+    assert np.corrcoef(filtered(x, 0.002, 2.0, 15.0)[500:-500, 0], band[500:-500, 0])[0, 1] > 0.99
