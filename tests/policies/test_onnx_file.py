@@ -85,8 +85,8 @@ def test_golden_observations_hold_rotations_and_leave_the_clip():
         rot @ rot.transpose(0, 2, 1), np.tile(np.eye(3), (96, 1, 1)), atol=1e-6
     )
     assert np.allclose(np.linalg.det(rot), 1.0, atol=1e-6)
-    # position_w stands first in the observation
-    x = (drawn[:, :, :3] - network.mean[:3]) * network.scale[:3]
+    # what is supplied stands first in the observation, previous_action last
+    x = (drawn - network.mean[:18]) * network.scale[:18]
     assert (np.abs(x[-2:]) > network.clip).any()
     assert np.abs(x[:-2]).max() < network.clip
 
