@@ -83,11 +83,17 @@ static void end_lanes(const Batch *b, int64_t k, int64_t c, int auto_reset, floa
     float late[N_SENSED * LANES] __attribute__((aligned(64)));
     float *now = SENSED(b, k, c);
     memcpy(fresh, now, sizeof fresh);
+    uint32_t *rng = b->rng + k * 4 * LANES, kept[4 * LANES];
+    memcpy(kept, rng, sizeof kept);
     measure(b, k, c, BLOCK(b, state, N_STATE, k));
     for (int l = 0; l < LANES; l++) {
-        if (ended[l]) fill_measurements(b, k, l, c);
-        else
-            for (int i = 0; i < N_SENSED; i++) now[i * LANES + l] = fresh[i * LANES + l];
+        if (ended[l]) {
+            fill_measurements(b, k, l, c);
+            continue;
+        }
+        /* as if nobody had measured again: an environment's numbers do not depend on its neighbours' ends */
+        for (int i = 0; i < N_SENSED; i++) now[i * LANES + l] = fresh[i * LANES + l];
+        for (int i = 0; i < 4; i++) rng[i * LANES + l] = kept[i * LANES + l];
     }
     observe_block(b, k, c, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
 }

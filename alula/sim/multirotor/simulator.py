@@ -49,9 +49,8 @@ class FlightBatch:
         self.n_blocks = blocks = -(-n_envs // LANES)
         ring = MAX_DELAY_STEPS + 1
         self.first_tape = ring * -(-(config.history + ring) // ring)
-        tape = (
-            self.first_tape + tape_room + 1
-        )  # the cursor returns to first_tape after tape_room steps
+        # The cursor returns to within a ring of first_tape, and `tape_room` steps must fit behind it.
+        tape = self.first_tape + ring - 1 + tape_room
         dt = config.control_dt / config.substeps
         widths = {
             "state": rows.state, "params": rows.params, "constant": 6, "gust": 3,
@@ -135,9 +134,10 @@ def _trajectory_bank(task: ModuleType, trajectories: np.ndarray | None) -> np.nd
     if trajectories is None:
         trajectories = task.random_trajectories(np.random.default_rng(0), 4096)
     bank = np.ascontiguousarray(np.atleast_2d(trajectories), np.float32)
-    if bank.shape[1] != task.TRAJECTORY_SIZE or not np.isfinite(bank).all():
+    fits = bank.ndim == 2 and len(bank) >= 1 and bank.shape[1] == task.TRAJECTORY_SIZE
+    if not fits or not np.isfinite(bank).all():
         raise AlulaError(
-            f"trajectories have shape {bank.shape}; allowed: (n, {task.TRAJECTORY_SIZE}), finite"
+            f"trajectories have shape {bank.shape}; allowed: (n >= 1, {task.TRAJECTORY_SIZE}), finite"
         )
     return bank
 
@@ -295,18 +295,19 @@ class MultirotorSimulator:
         """Multiply parameters of the running episodes: mass, inertia, thrust, lag, torque, drag [N] or scalar.
 
         Meant for robustness sweeps right after `reset` with `auto_reset=False`.
+
+        Raises:
+            AlulaError: unknown parameter, or a factor that is not positive or has another shape.
         """
         rows = {
             "mass": ([0], -1), "inertia": ([1, 2, 3], -1), "thrust": ([7, 8, 9], 1),
             "lag": ([10, 11], -1), "torque": ([14], 1), "drag": ([16, 17, 18], 1),
         }  # fmt: skip
-        n = self.batch.n_blocks * LANES
         params = self.batch.arrays["params"]
         for name, factor in factors.items():
             if name not in rows:
                 raise AlulaError(f"unknown parameter {name!r}; known: {', '.join(rows)}")
-            full = np.ones(n, np.float32)
-            full[: self._n] = factor
+            full = self._each(name, factor, 1.0).astype(np.float32)
             if not (np.isfinite(full).all() and (full > 0.0).all()):
                 raise AlulaError(f"factor of {name} must be finite and > 0")
             chosen, power = rows[name]
@@ -321,12 +322,22 @@ class MultirotorSimulator:
             AlulaError: outside of the delays this simulator was built for.
         """
         high = self.batch.struct.action_delay_high
-        full = np.zeros(self.batch.n_blocks * LANES, np.int64)
-        full[: self._n] = steps
-        if full.min() < 0 or full.max() > high:
+        full = self._each("action delay", steps, 0)
+        if not np.isin(full, np.arange(high + 1)).all():
             raise AlulaError(f"action delay {steps} steps; allowed: 0 to {high}")
         one_hot = full.reshape(-1, 1, LANES) == np.arange(MAX_DELAY_STEPS + 1)[None, :, None]
         self.batch.arrays["action_delay"][:] = one_hot
+
+    def _each(self, name: str, value: np.ndarray | float, extra: float) -> np.ndarray:
+        """A scalar or [N] as one number an environment, `extra` in those that are never shown."""
+        full = np.full(self.batch.n_blocks * LANES, float(extra))
+        try:
+            full[: self._n] = np.broadcast_to(np.asarray(value, float), (self._n,))
+        except (ValueError, TypeError):
+            raise AlulaError(
+                f"{name} has shape {np.shape(value)}; allowed: a number or ({self._n},)"
+            ) from None
+        return full
 
     def _flat(self, name: str) -> np.ndarray:
         array = self.batch.arrays[name]
