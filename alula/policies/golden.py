@@ -56,7 +56,7 @@ def draw_observations(contract: Contract, network: Network, seed: int, count: in
 
     Random walks of growing amplitude around the normaliser's mean, in units of its scale, as in a flight
     that is going well; rotation matrices are rotation matrices, tilted up to a few tens of degrees. In the
-    last two sequences single numbers now and then leave the clip.
+    last two sequences one number of each entry leaves the clip once.
     """
     rng = np.random.default_rng(seed)
     steps = max(e.history for e in contract.observation) + 8
@@ -73,8 +73,8 @@ def draw_observations(contract: Contract, network: Network, seed: int, count: in
         if entry.name.startswith("rot_") and entry.size == 9:
             parts.append(_rotations(rng, amplitude, steps))
             continue
-        beyond = rng.random(walk.shape) < 0.01
-        beyond[:-2] = False
+        beyond = np.zeros(walk.shape, bool)
+        beyond[-2:, rng.integers(steps), rng.integers(entry.size)] = True
         walk = np.where(beyond, np.sign(walk) * 1.5 * network.clip, walk)
         scale = np.maximum(np.abs(network.scale[newest].astype(np.float64)), 1e-6)
         parts.append(network.mean[newest] + walk / scale)
