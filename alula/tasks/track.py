@@ -121,7 +121,7 @@ def privileged(state: State, p: Params, d: Disturbance, delay: Rows, r: Referenc
 
 @dataclass(frozen=True, kw_only=True)
 class CostWeights:
-    """Weights of the cost; the reward of a step is `alive` minus the cost."""
+    """Weights of the cost; the reward of a step is one minus the cost."""
 
     position: float = 1.0
     """On sqrt(|position error|^2 + position_scale^2) - position_scale [1/m]."""
@@ -185,9 +185,10 @@ def figure_eight(length: float, width: float, lap: float, height: float = 0.0) -
 
 
 def random_trajectories(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Trajectory rows (n, 18): half random smooth motions, half Lissajous figures, speeds up to 3 m/s.
+    """Trajectory rows (n, 18): half random smooth motions, half Lissajous figures.
 
-    Every amplitude is bounded by A w <= 2.4 m/s and A w^2 <= 8 m/s^2, so that a vehicle can follow.
+    Every amplitude is bounded by A w <= 2.4 m/s and A w^2 <= 8 m/s^2 (half of both for an axis' second
+    sinusoid), so that a vehicle can follow: no axis exceeds 3.6 m/s; the median peak speed is 2.2 m/s.
     """
     out = np.zeros((n, 3, 2, 3), np.float32)
     frequency = rng.uniform(0.3, 3.6, (n, 3, 2))

@@ -104,7 +104,7 @@ int64_t alula_room(const Batch *b, const Learner *n)
 {
     const Shape c = critic_shape(b, n);
     const int64_t t = n->max_horizon + 2, widest = c.h1 > c.h2 ? c.h1 : c.h2;
-    const int64_t rows = N_STATE * b->substeps + 6 + 3 * N_ROTORS + 2 * N_SENSED + N_REFERENCE + N_OBSERVED +
+    const int64_t rows = (N_STATE + 1) * b->substeps + 6 + 3 * N_ROTORS + 2 * N_SENSED + N_REFERENCE + N_OBSERVED +
                          2 * (n->h1 + n->h2) + 4 * widest + 25;
     return (t * rows + (b->history + MAX_DELAY + 2) * (N_SENSED + N_ROTORS) + c.n0 + N_STATE + 32) * LANES;
 }

@@ -1,7 +1,7 @@
 """Short-horizon actor-critic with analytic gradients, asymmetric.
 
 Each update flies all environments for a short horizon with the present actor, takes the gradient of the
-discounted cost back through physics, sensors, delays and action history, and adds the critic's value of the last
+cost back through physics, sensors, delays and action history, and adds the critic's value of the last
 state, so that a horizon well below a second still sees the whole future (Xu et al. 2022, arXiv 2204.07137)::
 
     J(theta) = 1/(N T) sum_envs [ sum_{t<T} c_t + V(s_T) ],   V = E sum_{t>=T} gamma^(t-T) c_t

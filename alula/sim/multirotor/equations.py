@@ -263,7 +263,7 @@ def rk4_step(
 
     The rotors' lag has an exact solution at the middle and the end of the step, so the classical
     fourth-order Runge-Kutta method is left with the rigid body alone; `p.rise` and `p.fall` belong to this
-    `dt`. The quaternion's norm drifts by O(dt^6) a step and is pulled back to first order,
+    `dt`. The quaternion's norm drifts by O(dt^5) a step and is pulled back to first order,
     q <- q (3 - |q|^2) / 2, which needs no square root.
     """
     start = [u - s for u, s in zip(throttle, state.rotor_fraction, strict=True)]
