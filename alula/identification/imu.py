@@ -68,26 +68,10 @@ def estimate_thrust(
         thrust_per_speed2: where rotor speeds are logged and their thrust coefficient is known
             [N/(rad/s)^2], thrust is taken from them instead of from the specific force.
     """
-    motors = motor_names(log)
-    measured = ("acc_z_m_s2",)
-    if thrust_per_speed2 is not None:
-        measured = tuple(f"rotor_speed_{k + 1}_rad_s" for k in range(log.n_rotor_speeds))
-    reason = ""
-    if not motors:
-        reason = "no motor commands in the log"
-    elif not log.has(*measured):
-        reason = "no specific force along body z in the log"
-    if reason:
-        _none(found, reason)
+    inputs = _inputs(log, mass, found, thrust_per_speed2)
+    if inputs is None:
         return None
-    try:
-        grid = _grid(log, (*motors, *measured))
-    except AlulaError as e:
-        _none(found, str(e))
-        return None
-    throttle, force = grid.stack(*motors), mass * grid.values.get("acc_z_m_s2", np.zeros(1))
-    if thrust_per_speed2 is not None:
-        force = thrust_per_speed2 * np.sum(grid.stack(*measured) ** 2, axis=1)
+    grid, throttle, force, timing = inputs
     varies = float(throttle[grid.valid].mean(axis=1).std()) if grid.valid.sum() > 16 else 0.0
     if varies < MIN_THROTTLE_STD:
         _none(
@@ -102,8 +86,6 @@ def estimate_thrust(
     if flaw:
         _none(found, flaw)
         return None
-    # A command may have been given up to one sample before it was logged, a force measured so.
-    timing = 0.5 * max(1.0 / rate_hz(log.signals[n]) for n in (*motors, *measured))
     _record(found, symmetric, "thrust", ("rotor_lag_s",), timing)
     best = fit_asymmetric(throttle, force, grid.valid, grid.dt, symmetric.lag_up_s)
     found.r2["thrust_up_down"] = best.r2
@@ -119,6 +101,32 @@ def estimate_thrust(
     found.extras["throttle_flown"] = [float(flown[0]), float(flown[1])]
     _series(found, grid, best)
     return ImuThrust(grid=grid, symmetric=symmetric, best=best)
+
+
+def _inputs(
+    log: FlightLog, mass: float, found: Findings, thrust_per_speed2: float | None
+) -> tuple[Grid, np.ndarray, np.ndarray, float] | None:
+    """Grid, throttle (T, R), total thrust (T,) [N], timing uncertainty [s]; None: see `found`."""
+    motors = motor_names(log)
+    measured = ("acc_z_m_s2",)
+    if thrust_per_speed2 is not None:
+        measured = tuple(f"rotor_speed_{k + 1}_rad_s" for k in range(log.n_rotor_speeds))
+    if not motors or not log.has(*measured):
+        lacking = "specific force along body z" if motors else "motor commands"
+        _none(found, f"no {lacking} in the log")
+        return None
+    try:
+        grid = _grid(log, (*motors, *measured))
+    except AlulaError as e:
+        _none(found, str(e))
+        return None
+    if thrust_per_speed2 is None:
+        force = mass * grid.values["acc_z_m_s2"]
+    else:
+        force = thrust_per_speed2 * np.sum(grid.stack(*measured) ** 2, axis=1)
+    # A command may have been given up to one sample before it was logged, a force measured so.
+    timing = 0.5 * max(1.0 / rate_hz(log.signals[n]) for n in (*motors, *measured))
+    return grid, grid.stack(*motors), force, timing
 
 
 def _grid(log: FlightLog, names: tuple[str, ...]) -> Grid:

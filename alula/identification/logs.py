@@ -222,6 +222,8 @@ def _named(
         if name == "time_s":
             continue
         signals[name], lost = _checked(*raw[theirs], scale, theirs, where)
+        if name.startswith("motor_"):
+            _check_throttle(signals[name], name, theirs, where)
         if lost:
             dropped[name] = lost
     if not signals:
@@ -230,6 +232,15 @@ def _named(
             "columns={'acc_z_g': 'your column'}"
         )
     return signals, dropped
+
+
+def _check_throttle(signal: Signal, name: str, column: str, where: str) -> None:
+    low, high = float(signal.value.min()), float(signal.value.max())
+    if low < -0.05 or high > 1.05:
+        raise AlulaError(
+            f"log {where}: {name} from column {column!r} lies in {low:.6g}..{high:.6g}; allowed: "
+            f"0..1, or map it with its unit as {name}_pwm (of 65536) or {name}_percent"
+        )
 
 
 def _checked(

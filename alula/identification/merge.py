@@ -1,6 +1,7 @@
 """One robot from several flights: each quantity from the flight that shows it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from alula.errors import AlulaError
 from alula.identification.result import Identification
@@ -39,25 +40,23 @@ def with_inertia(thrust: Identification, inertia: Identification, *, name: str) 
         torque_per_thrust=inertia.robot.torque_per_thrust,
         sources=sources,
     )
-    shown = {key: inertia.intervals[key] for key in _INERTIA}
-    return replace(
-        thrust,
-        robot=robot,
-        inertia_kg_m2=inertia.inertia_kg_m2,
-        intervals=thrust.intervals | shown,
-        r2=thrust.r2 | {k: v for k, v in inertia.r2.items() if k.startswith("inertia_")},
-        unobservable=[
-            reason for reason in thrust.unobservable if reason.split(":")[0] not in _INERTIA
-        ],
-        extras=thrust.extras
+    return replace(thrust, robot=robot, **_merged(thrust, inertia))
+
+
+def _merged(thrust: Identification, inertia: Identification) -> dict:
+    """The fields of an Identification that the second flight changes."""
+    kept = [r for r in thrust.unobservable if r.split(":")[0] not in _INERTIA]
+    about = ("torque_", "angular_acceleration_", "inertia_")
+    return {
+        "inertia_kg_m2": inertia.inertia_kg_m2,
+        "intervals": thrust.intervals | {key: inertia.intervals[key] for key in _INERTIA},
+        "r2": thrust.r2 | {k: v for k, v in inertia.r2.items() if k.startswith("inertia_")},
+        "unobservable": kept,
+        "extras": thrust.extras
         | {
-            "inertia_log": {k: v for k, v in inertia.log.items() if k != "path"},
+            "inertia_log": {k: v for k, v in inertia.log.items() if k != "path"}
+            | {"file": Path(inertia.log["path"]).name},
             "inertia_window_s": [inertia.from_s, inertia.to_s],
         },
-        series=thrust.series
-        | {
-            k: v
-            for k, v in inertia.series.items()
-            if k.startswith(("torque_", "angular_acceleration_", "inertia_"))
-        },
-    )
+        "series": thrust.series | {k: v for k, v in inertia.series.items() if k.startswith(about)},
+    }

@@ -237,15 +237,8 @@ def fit_speed_model(flight: SpeedFlight, mass: float, robot: Multirotor) -> Spee
         regressions["xy"[axis]] = ratio
         inertia.append(ratio.value)
         flow.append(_fit_flow(flight, lever[:, axis], acceleration[:, axis], axis, ratio.value))
-    yaw = fit_ratio(
-        _band(acceleration[:, 2], flight.dt),
-        _band(lever[:, 2], flight.dt),
-        np.ones(flight.time_s.size, dtype=bool),
-        flight.dt,
-        delay_s=0.0,
-    )
-    r2["yaw"] = yaw.r2
-    spans["torque_per_thrust_per_izz"] = yaw.interval
+    yaw = _fit_yaw(flight, lever[:, 2], acceleration[:, 2])
+    r2["yaw"], spans["torque_per_thrust_per_izz"] = yaw.r2, yaw.interval
     izz = robot.inertia[2]
     return SpeedModel(
         mass=mass,
@@ -300,6 +293,13 @@ def _fit_inertia(
 
     valid = np.ones(x.size, dtype=bool)
     return fit_ratio(without_flow(x), without_flow(y), valid, flight.dt, delay_s=0.0)
+
+
+def _fit_yaw(flight: SpeedFlight, lever: np.ndarray, acceleration: np.ndarray) -> RatioFit:
+    """torque_per_thrust / Izz [1/(kg m)]: yaw acceleration over signed thrust."""
+    valid = np.ones(flight.time_s.size, dtype=bool)
+    x, y = _band(acceleration, flight.dt), _band(lever, flight.dt)
+    return fit_ratio(x, y, valid, flight.dt, delay_s=0.0)
 
 
 def _fit_flow(

@@ -73,6 +73,7 @@ def test_parquet_equals_csv(tmp_path, flight, csv_log):
         ("tick,foo\n1,2\n2,3\n", {}, "no known signal"),
         ("tick,acc_z_g\n1,1\n5,1\n3,1\n", {}, "runs back from 0.005000 to 0.003000 s"),
         ("tick,acc_z_g\n1,1\n1,1\n1,1\n", {}, "one time stamp"),
+        ("tick,motor_1\n1,30000\n2,40000\n", {}, "30000..40000; allowed: 0..1, or map it"),
         ("tick,acc_z_g\n1,nan\n2,nan\n3,nan\n", {}, "'acc_z_g' has 3 NaN or infinite of 3"),
         ("tick,acc_z_g\n1,inf\n2,1\n3,1\n", {}, "has 1 NaN or infinite of 3"),
         ("tick,acc_z_g\n1,1\n2,1,5\n", {}, "not a readable CSV"),
