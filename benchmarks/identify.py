@@ -149,8 +149,8 @@ def brushless(data: Path) -> list[str]:
         "",
         "Error after 0.5 s open loop, over that of holding the state (root mean square)",
         "",
-        "| fitted on | predicts | variant | " + " | ".join(QUANTITIES) + " | windows |",
-        "| --- | --- | --- | " + "--- | " * len(QUANTITIES) + "--- |",
+        "| fitted on | predicts | variant | " + " | ".join(QUANTITIES) + " | zero rate | windows |",
+        "| --- | --- | --- | " + "--- | " * len(QUANTITIES) + "--- | --- |",
     ]
     for fitted, predicted in (("square", "multisine"), ("multisine", "square")):
         for variant in ("plain", "trim", "trust"):
@@ -159,7 +159,10 @@ def brushless(data: Path) -> list[str]:
                 f"{result.ratio[q]:.2f} ({result.model[q]:.3g} / {result.hold[q]:.3g})"
                 for q in QUANTITIES
             )
-            lines.append(f"| {fitted} | {predicted} | {variant} | {cells} | {result.windows} |")
+            zero = result.zero_rate_rad_s / result.hold[QUANTITIES[3]]
+            lines.append(
+                f"| {fitted} | {predicted} | {variant} | {cells} | {zero:.2f} | {result.windows} |"
+            )
     return lines
 
 

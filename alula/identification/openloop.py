@@ -10,7 +10,7 @@ HORIZON_S = 0.5
 """Length of a prediction [s]."""
 STEP_S = 0.1
 """Distance of the windows' starts [s]."""
-TRIM_S = 3.0
+TRIM_S = 5.0
 """Time before a window from which its unexplained torque is averaged [s]."""
 RECENT_S = 0.1
 """Time before a window from which its present disturbance is taken [s]."""
@@ -18,9 +18,11 @@ RECENT_WEIGHT = 0.5
 """Share of the present disturbance that is believed."""
 DISTURBANCE_TIME_S = 0.2
 """Time in which the present disturbance fades [s]."""
-MEMORY_S = 3.0
+MEMORY_S = 6.0
 """Past windows that decide how far torques are trusted [s]."""
-TRUST = tuple((gain, damping) for gain in (0.15, 0.3, 0.6, 1.0) for damping in (0, 1, 2, 4, 8, 16))
+TRUST = tuple(
+    (gain, damping) for gain in (0.0, 0.15, 0.3, 0.6, 1.0) for damping in (0, 1, 2, 4, 8, 16)
+)
 """Candidates (share of the modelled angular acceleration, damping of the body rate [1/s])."""
 QUANTITIES = ("position_m", "velocity_m_s", "attitude_rad", "body_rate_rad_s")
 
@@ -33,6 +35,8 @@ class OpenLoop:
     """Of the prediction, by quantity."""
     hold: dict[str, float]
     """Of keeping the state of the window's start."""
+    zero_rate_rad_s: float
+    """Body-rate error of predicting that the robot has stopped turning [rad/s]."""
     windows: int
     """Number of windows."""
 
@@ -88,6 +92,7 @@ def evaluate(model: SpeedModel, flight: SpeedFlight, *, variant: str = "trust") 
     return OpenLoop(
         model={key: rms(chosen[key]) for key in QUANTITIES},
         hold={key: rms(hold[key]) for key in QUANTITIES},
+        zero_rate_rad_s=rms(flight.angular_velocity_b[index + horizon]),
         windows=int(index.size),
     )
 
