@@ -6,6 +6,10 @@ import numpy as np
 import torch
 
 UFUNCS = {
+    np.add: torch.add,
+    np.subtract: torch.subtract,
+    np.multiply: torch.multiply,
+    np.divide: torch.divide,
     np.maximum: torch.maximum,
     np.minimum: torch.minimum,
     np.sqrt: torch.sqrt,
@@ -14,7 +18,7 @@ UFUNCS = {
 
 
 class TorchScalar:
-    """Forwards + - * / and the four NumPy functions of the equations to torch."""
+    """Forwards + - * / (with arrays too) and the four NumPy functions of the equations to torch."""
 
     def __init__(self, value: Any) -> None:
         self.value = torch.as_tensor(value, dtype=torch.float64)
