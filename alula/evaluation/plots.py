@@ -154,9 +154,7 @@ def _thin(values: np.ndarray) -> np.ndarray:
     return values[np.linspace(0, len(values) - 1, MAX_POINTS).round().astype(int)]
 
 
-def _ranges(
-    lines: Sequence[Line], axes: Axes
-) -> tuple[tuple[float, float], tuple[float, float]]:
+def _ranges(lines: Sequence[Line], axes: Axes) -> tuple[tuple[float, float], tuple[float, float]]:
     xs = [line.x for line in lines]
     ys = [part for line in lines for part in (line.y, line.low, line.high) if part is not None]
     x_range = axes.x_range or _spread(xs, margin=0.0)

@@ -114,7 +114,9 @@ def step_response(
         limits=replace(config.limits, position=max(config.limits.position, 4.0 * STEP_M)),
     )
     trajectory = np.zeros((1, task.TRAJECTORY_SIZE)) if task.TRAJECTORY_SIZE else None
-    simulator = build_simulator(sim, robot, task, quiet, 1, trajectories=trajectory, auto_reset=False)
+    simulator = build_simulator(
+        sim, robot, task, quiet, 1, trajectories=trajectory, auto_reset=False
+    )
 
     def act(observation: np.ndarray) -> np.ndarray:
         shifted = observation.copy()
