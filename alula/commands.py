@@ -1,14 +1,161 @@
 """What each command of `alula.cli` does; heavy imports happen inside, when a command needs them."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from alula import cli
 from alula.cli import Outcome
 from alula.errors import AlulaError
-from alula.run_folder import ROBOT_FILE
+from alula.run_folder import (
+    POLICY,
+    RESULT,
+    ROBOT_FILE,
+    default_folder,
+    keep_robot_file,
+    run_folder,
+    write_json,
+)
 
+MAX_SEED = 2**32 - 1
 PARITY_MAX = 1e-5
 """Largest difference allowed between a policy file's golden actions and what a runtime makes of them."""
+
+
+def fly(command: cli.Fly) -> Outcome:
+    """`alula fly`."""
+    from alula.presets import get_preset
+
+    preset = get_preset(command.preset)
+    _check_seed(command.seed)
+    columns = parse_columns(command.columns)
+    if command.log is None and (command.columns or command.from_s or command.to_s):
+        raise AlulaError("--from, --to and --columns describe a log; allowed: together with --log")
+    # Heavy, so only once the request is known to make sense
+    from alula.fly import LogInput
+    from alula.fly import fly as run
+
+    log = None
+    if command.log is not None:
+        log = LogInput(
+            path=command.log,
+            mass=command.mass,
+            from_s=command.from_s,
+            to_s=command.to_s,
+            columns=columns or None,
+        )
+    data, checks = run(
+        preset,
+        out=command.out or default_folder(preset.name),
+        seed=command.seed,
+        log=log,
+        overwrite=command.overwrite,
+    )
+    lines = [f"{'passed' if c.passed else 'FAILED'}  {c}" for c in checks]
+    lines += [f"policy  {data['policy']}", f"report  {data['report']}"]
+    lines += [f"all of it took {data['total_s']:.1f} s, {data['train_s']:.2f} s of it training"]
+    failures = tuple(str(c) for c in checks if not c.passed)
+    return Outcome(data=data, text="\n".join(lines), failures=failures)
+
+
+def train(command: cli.Train) -> Outcome:
+    """`alula train`."""
+    from alula.presets import get_preset
+    from alula.robots.multirotor import load_robot
+
+    preset = get_preset(command.preset)
+    _check_seed(command.seed)
+    wanted = command.robot or preset.robot
+    robot = load_robot(wanted)
+    out = command.out or default_folder(preset.name)
+    with run_folder(out, overwrite=command.overwrite) as folder:
+        from alula.training.run import train as run
+
+        keep_robot_file(wanted, folder)
+        trained = run(
+            preset,
+            robot=robot,
+            seed=command.seed,
+            out=folder,
+            progress=sys.stderr.isatty(),
+            resume=command.resume,
+        )
+        data = {
+            "preset": preset.name,
+            "seed": command.seed,
+            "policy": str(out / POLICY),
+            "robot": robot.name,
+            "robot_file": str(out / ROBOT_FILE),
+            "train_s": trained.train_s,
+            "setup_s": trained.setup_s,
+            "env_steps": trained.env_steps,
+            "updates": trained.updates,
+        }
+        write_json(folder / RESULT, data)
+    text = (
+        f"policy  {data['policy']}\n"
+        f"trained on {trained.env_steps} steps in {trained.train_s:.2f} s; "
+        f"fly it with: alula evaluate {data['policy']}"
+    )
+    return Outcome(data=data, text=text)
+
+
+def identify(command: cli.Identify) -> Outcome:
+    """`alula identify`."""
+    columns = parse_columns(command.columns)
+    out = command.out or Path(f"{command.log.name.split('.')[0]}.toml")
+    if out.suffix != ".toml":
+        raise AlulaError(f"robot file {out}; allowed: a name that ends in .toml")
+    if out.exists() and not command.overwrite:
+        raise AlulaError(f"robot file {out} exists; allowed: a new name, or --overwrite")
+    from alula.identification.identify import identify as run
+    from alula.identification.plots import plot_identification
+    from alula.identification.robot_file import write_robot
+
+    found = run(
+        command.log,
+        mass=command.mass,
+        from_s=command.from_s,
+        to_s=command.to_s,
+        columns=columns or None,
+    )
+    robot_file = None
+    if found.robot is not None:
+        robot_file = str(write_robot(found, out, overwrite=command.overwrite))
+    plot = plot_identification(found, out.with_suffix(".png"))
+    data = {"robot_file": robot_file, "plot": str(plot), **found.to_json()}
+    return Outcome(data=data, text=_identification_text(data))
+
+
+def _identification_text(data: dict[str, Any]) -> str:
+    """Estimates with their intervals, and what could not be seen."""
+    lines = [
+        f"{data['log']['path']}, {data['from_s']:.2f} to {data['to_s']:.2f} s, "
+        f"mass {data['mass_kg']:g} kg as given"
+    ]
+    values = _estimates(data)
+    for name, (low, high) in data["intervals"].items():
+        value = f"{values[name]:.5g}" if values.get(name) is not None else ""
+        lines.append(f"  {name:30}{value:12} 95 %: {low:.5g} to {high:.5g}")
+    lines += [f"  R2 of {name:28}{value:.4f}" for name, value in data["r2"].items()]
+    lines += [f"  not observable: {reason}" for reason in data["unobservable"]]
+    lines += [f"robot file  {data['robot_file']}"] if data["robot_file"] else ["no robot file"]
+    return "\n".join([*lines, f"residuals   {data['plot']}"])
+
+
+def _estimates(data: dict[str, Any]) -> dict[str, float | None]:
+    """The estimates under the names that their intervals have."""
+    values = {f"noise.{key}": noise["std"] for key, noise in data["noise"].items()}
+    for curve, name in (("thrust_curve_n", "thrust"), ("thrust_curve_up_down_n", "thrust_up_down")):
+        values |= {f"{name}_c{k}_n": c for k, c in enumerate(data[curve] or ())}
+    for vector, name in (("inertia_kg_m2", "inertia_{}_kg_m2"), ("drag_n_s_m", "drag_{}_n_s_m")):
+        values |= {name.format(a): v for a, v in zip("xyz", data[vector], strict=True)}
+    return values | {k: v for k, v in data.items() if isinstance(v, float)}
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed <= MAX_SEED:
+        raise AlulaError(f"seed is {seed}; allowed: 0 to {MAX_SEED}")
 
 
 def presets() -> Outcome:

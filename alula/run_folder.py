@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alula.errors import AlulaError
+from alula.robots.multirotor import ROBOT_DIR, known_robots
 
 RESULT = "result.json"
 """Written into every finished folder; only folders that hold it are ever replaced."""
@@ -63,6 +64,14 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         for folder in made:
             if not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def keep_robot_file(name_or_path: str | Path, folder: Path) -> None:
+    """Copy a robot file that `load_robot` has accepted into the folder of a run."""
+    source = Path(name_or_path)
+    if str(name_or_path) in known_robots():
+        source = ROBOT_DIR / f"{name_or_path}.toml"
+    shutil.copyfile(source, folder / ROBOT_FILE)
 
 
 def write_json(path: Path, value: Any) -> None:
