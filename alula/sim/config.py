@@ -1,11 +1,28 @@
 """Settings of a flight, whichever physics flies it: rates, start, limits, randomisation, delays, noise."""
 
+import math
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 
 from alula.errors import AlulaError
 
 MAX_DELAY_STEPS = 3
 MAX_HISTORY = 64
+MAX_EPISODE_STEPS = 10_000_000
+"""The kernels count steps in float32, which is exact up to 2^24."""
+
+
+def _check(name: str, value: object, low: float, high: float, allowed: str, kind: type) -> None:
+    # Settings also come from policy files, whose JSON may hold anything.
+    number = isinstance(value, kind) and not isinstance(value, bool)
+    if not (number and low <= value <= high):  # type: ignore[operator]
+        raise AlulaError(f"{name} is {value!r}; allowed: {allowed}")
+
+
+def _check_reals(config: object, **bounds: tuple[float, float]) -> None:
+    for name, (low, high) in bounds.items():
+        label = f"{type(config).__name__.lower()} {name}"
+        _check(label, getattr(config, name), low, high, f"{low:g} to {high:g}", Real)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +42,12 @@ class Start:
     at_rest: float = 0.0
     """Share of the episodes that begin exactly at rest on the reference [-]."""
 
+    def __post_init__(self) -> None:
+        _check_reals(
+            self, position=(0.0, 1e6), tilt=(0.0, math.pi), velocity=(0.0, 1e6),
+            angular_velocity=(0.0, 1e6), rotor_fraction=(-1.0, 1.0), at_rest=(0.0, 1.0),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -36,6 +59,10 @@ class Limits:
     """Largest velocity component [m/s]."""
     angular_velocity: float = 35.0
     """Largest body-rate component [rad/s]."""
+
+    def __post_init__(self) -> None:
+        bound = (1e-6, math.inf)
+        _check_reals(self, position=bound, velocity=bound, angular_velocity=bound)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +92,15 @@ class Randomization:
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name.endswith("_steps"):
-                if len(value) != 2 or not 0 <= value[0] <= value[1] <= MAX_DELAY_STEPS:
+                pair = isinstance(value, tuple) and len(value) == 2
+                whole = pair and all(isinstance(v, int) for v in value)
+                if not whole or not 0 <= value[0] <= value[1] <= MAX_DELAY_STEPS:
                     raise AlulaError(
                         f"{f.name} is {value}; allowed: 0 <= low <= high <= {MAX_DELAY_STEPS}"
                     )
-            elif not 0.0 <= value < 1.0:
-                raise AlulaError(f"randomization {f.name} is {value}; allowed: 0 <= range < 1")
+            else:
+                label, below_one = f"randomization {f.name}", math.nextafter(1.0, 0.0)
+                _check(label, value, 0.0, below_one, "0 <= range < 1", Real)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +115,10 @@ class Disturbances:
     """Standard deviation of the gust force (Ornstein-Uhlenbeck), in weights m g [-]."""
     gust_time: float = 0.5
     """Correlation time of the gusts [s]."""
+
+    def __post_init__(self) -> None:
+        bound = (0.0, 100.0)
+        _check_reals(self, force=bound, torque=bound, gust=bound, gust_time=(1e-4, 1e6))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +145,9 @@ class SimConfig:
     """Constant and gust disturbances."""
 
     def __post_init__(self) -> None:
-        if not 1e-4 <= self.control_dt <= 0.1:
-            raise AlulaError(f"control_dt is {self.control_dt}; allowed: 0.0001 to 0.1 s")
-        if not 1 <= self.substeps <= 100:
-            raise AlulaError(f"substeps is {self.substeps}; allowed: 1 to 100")
-        if self.episode_steps < 1:
-            raise AlulaError(f"episode_steps is {self.episode_steps}; allowed: >= 1")
-        if not 0 <= self.history <= MAX_HISTORY:
-            raise AlulaError(f"history is {self.history}; allowed: 0 to {MAX_HISTORY}")
+        _check("control_dt", self.control_dt, 1e-4, 0.1, "0.0001 to 0.1 s", Real)
+        _check("substeps", self.substeps, 1, 100, "1 to 100", Integral)
+        steps = f"1 to {MAX_EPISODE_STEPS}"
+        _check("episode_steps", self.episode_steps, 1, MAX_EPISODE_STEPS, steps, Integral)
+        _check("history", self.history, 0, MAX_HISTORY, f"0 to {MAX_HISTORY}", Integral)
+        _check("noise", self.noise, 0.0, 1e6, "0 to 1000000", Real)
