@@ -444,9 +444,10 @@ static void end_horizon(const Batch *b, const Learner *n, const Tape *tape, int6
 {
     const float *state = BLOCK(b, state, N_STATE, k);
     const float *reference_rows = tape->reference + n->horizon * PITCH(N_REFERENCE);
-    float *statistics = n->statistics + 4 * k, fresh[N_SENSED * LANES] __attribute__((aligned(64)));
+    float *statistics = n->statistics + 4 * k;
+    float ended[LANES] __attribute__((aligned(64))), age[LANES] __attribute__((aligned(64))) = {0};
     check_limits(b, k, state, reference_rows);
-    int ended[LANES], any = 0;
+    int any = 0;
     for (int l = 0; l < LANES; l++) {
         const float failed = BLOCK(b, failed, 1, k)[l];
         float e2 = 0.0f;
@@ -456,19 +457,12 @@ static void end_horizon(const Batch *b, const Learner *n, const Tape *tape, int6
         }
         if (failed == 0.0f) statistics[2] += sqrtf(e2);
         statistics[3] += failed;
-        ended[l] = failed > 0.0f || BLOCK(b, clock, 1, k)[l] >= (float)b->episode_steps;
-        any |= ended[l];
-        if (ended[l]) reset_lane(b, k, l, c, 0.0f);
+        ended[l] = failed > 0.0f || BLOCK(b, clock, 1, k)[l] >= (float)b->episode_steps ? 1.0f : 0.0f;
+        any |= ended[l] > 0.0f;
     }
     if (!any) return;
-    float *now = SENSED(b, k, c);
-    memcpy(fresh, now, sizeof fresh);
-    measure(b, k, c, state);
-    for (int l = 0; l < LANES; l++) {
-        if (ended[l]) fill_measurements(b, k, l, c);
-        else
-            for (int i = 0; i < N_SENSED; i++) now[i * LANES + l] = fresh[i * LANES + l];
-    }
+    reset_lanes(b, k, c, ended, age);
+    measure_anew(b, k, c, ended);
 }
 
 /* One horizon for blocks [first, last), from tape position `c`: gradients of actor and critic; then the tape's last
@@ -494,10 +488,16 @@ void alula_horizon(const Batch *b, const Learner *n, int64_t first, int64_t last
 /* Start all episodes of blocks [first, last) at different ages, so that their ends are spread over the updates. */
 void alula_start(const Batch *b, int64_t first, int64_t last, int64_t c)
 {
+    float all[LANES] __attribute__((aligned(64))), age[LANES] __attribute__((aligned(64)));
     for (int64_t k = first; k < last; k++) {
-        for (int l = 0; l < LANES; l++)
-            reset_lane(b, k, l, c, floorf(uniform01(b->rng + k * 4 * LANES + l) * (float)b->episode_steps));
-        measure(b, k, c, BLOCK(b, state, N_STATE, k));
-        for (int l = 0; l < LANES; l++) fill_measurements(b, k, l, c);
+        for (int l = 0; l < LANES; l++) {
+            /* bits of environment i in reversed order: evenly spread for any number of environments */
+            uint32_t i = (uint32_t)(k * LANES + l), reversed = 0;
+            for (int bit = 0; bit < 32; bit++) reversed |= ((i >> bit) & 1u) << (31 - bit);
+            all[l] = 1.0f;
+            age[l] = floorf((float)reversed * 0x1p-32f * (float)b->episode_steps);
+        }
+        reset_lanes(b, k, c, all, age);
+        measure_anew(b, k, c, all);
     }
 }

@@ -48,49 +48,6 @@ typedef struct {
 #define SENSED(b, k, c) \
     ((b)->sensed + ((int64_t)(k) * (MAX_DELAY + 1) + ((c) & MAX_DELAY)) * N_SENSED * LANES)
 
-static inline float spread(uint32_t *rng, float range) { return 1.0f + range * uniform11(rng); }
-
-/* Draw the vehicle of lane `l` around the nominal one. */
-static void draw_params(const Batch *b, int64_t k, int l)
-{
-    uint32_t *rng = b->rng + k * 4 * LANES + l;
-    float *p = BLOCK(b, params, N_PARAMS, k) + l;
-    const float *n = b->nominal;
-    const float inertia = spread(rng, b->random_inertia), thrust = spread(rng, b->random_thrust);
-    const float mass = spread(rng, b->random_mass), drag = spread(rng, b->random_drag);
-    p[0] = n[0] / mass;
-    for (int i = 1; i < 4; i++) p[i * LANES] = n[i] / inertia;
-    for (int i = 4; i < 7; i++) p[i * LANES] = n[i];
-    for (int i = 7; i < 10; i++) p[i * LANES] = n[i] * thrust;
-    for (int i = 0; i < 2; i++) {
-        /* rate = 1 / lag; what is left after half a step is exp(-dt / (2 lag)) */
-        const float rate = n[10 + i] / spread(rng, b->random_lag);
-        p[(10 + i) * LANES] = rate;
-        p[(12 + i) * LANES] = expf(-0.5f * b->uniform[2 * N_ROTORS] * rate);
-    }
-    p[14 * LANES] = n[14] * spread(rng, b->random_torque);
-    p[15 * LANES] = n[15];
-    for (int i = 16; i < 19; i++) p[i * LANES] = n[i] * drag;
-    for (int i = 19; i < N_PARAMS; i++) p[i * LANES] = n[i] * spread(rng, b->random_rotor);
-}
-
-static void draw_delay(float *one_hot, uint32_t *rng, int64_t low, int64_t high)
-{
-    const int64_t steps = low + (int64_t)(uniform01(rng) * (float)(high - low + 1));
-    for (int i = 0; i <= MAX_DELAY; i++) one_hot[i * LANES] = i == steps ? 1.0f : 0.0f;
-}
-
-/* Rotation by an angle uniform in [0, tilt] about an axis uniform on the sphere. */
-static void draw_attitude(float *quat, uint32_t *rng, float tilt)
-{
-    const float z = uniform11(rng), turn = 3.14159265f * uniform11(rng);
-    const float ring = sqrtf(1.0f - z * z), half = 0.5f * tilt * uniform01(rng), s = sinf(half);
-    quat[0] = cosf(half);
-    quat[LANES] = s * ring * cosf(turn);
-    quat[2 * LANES] = s * ring * sinf(turn);
-    quat[3 * LANES] = s * z;
-}
-
 /* Reference rows at every lane's own time. */
 static inline void reference_block(const Batch *b, int64_t k, float *rows)
 {
@@ -102,41 +59,123 @@ static inline void reference_block(const Batch *b, int64_t k, float *rows)
     }
 }
 
-/* Start a new episode in lane `l`, already `age` steps old; `c` is the tape position of its first measurement. */
-static void reset_lane(const Batch *b, int64_t k, int l, int64_t c, float age)
+/* row = value where `chosen`, as it was elsewhere. */
+static inline void put(float *row, ivec chosen, vec value)
 {
-    uint32_t *rng = b->rng + k * 4 * LANES + l;
-    float *x = BLOCK(b, state, N_STATE, k) + l;
-    draw_params(b, k, l);
-    draw_delay(BLOCK(b, action_delay, MAX_DELAY + 1, k) + l, rng, b->action_delay_low, b->action_delay_high);
-    draw_delay(BLOCK(b, observation_delay, MAX_DELAY + 1, k) + l, rng, b->observation_delay_low,
-               b->observation_delay_high);
+    v_store(row, (vec)((chosen & (ivec)value) | (~chosen & (ivec)v_load(row))));
+}
+static inline vec spread(Generator *g, float range) { return 1.0f + range * v_uniform11(g); }
+
+/* Draw the vehicle of the chosen lanes around the nominal one. */
+static void draw_params(const Batch *b, float *p, ivec chosen, Generator *g)
+{
+    const float *n = b->nominal;
+    const vec inertia = spread(g, b->random_inertia), thrust = spread(g, b->random_thrust);
+    const vec mass = spread(g, b->random_mass), drag = spread(g, b->random_drag);
+    put(p, chosen, n[0] / mass);
+    for (int i = 1; i < 4; i++) put(p + i * LANES, chosen, n[i] / inertia);
+    for (int i = 4; i < 7; i++) put(p + i * LANES, chosen, v_set(n[i]));
+    for (int i = 7; i < 10; i++) put(p + i * LANES, chosen, n[i] * thrust);
+    for (int i = 0; i < 2; i++) {
+        /* rate = 1 / lag; what is left after half a step is exp(-dt / (2 lag)) */
+        const vec rate = n[10 + i] / spread(g, b->random_lag);
+        put(p + (10 + i) * LANES, chosen, rate);
+        put(p + (12 + i) * LANES, chosen, v_exp(-0.5f * b->uniform[2 * N_ROTORS] * rate));
+    }
+    put(p + 14 * LANES, chosen, n[14] * spread(g, b->random_torque));
+    put(p + 15 * LANES, chosen, v_set(n[15]));
+    for (int i = 16; i < 19; i++) put(p + i * LANES, chosen, n[i] * drag);
+    for (int i = 19; i < N_PARAMS; i++) put(p + i * LANES, chosen, n[i] * spread(g, b->random_rotor));
+}
+
+/* One-hot rows of a whole number of steps, uniform in low..high. */
+static void draw_delay(float *one_hot, ivec chosen, Generator *g, int64_t low, int64_t high)
+{
+    const vec u = v_uniform01(g) * (float)(high - low + 1);
+    for (int64_t i = 0; i <= MAX_DELAY; i++) {
+        const float first = (float)(i - low); /* steps == i  <=>  first <= u < first + 1 */
+        const ivec hit = (u >= first) & (u < first + 1.0f);
+        put(one_hot + i * LANES, chosen, (vec)(hit & (ivec)v_set(1.0f)));
+    }
+}
+
+/* Rotation by an angle uniform in [0, tilt] about an axis uniform on the sphere. */
+static void draw_attitude(float *quat, ivec chosen, Generator *g, vec tilt)
+{
+    const vec z = v_uniform11(g), turn = 0.5f * v_uniform11(g), ring = v_sqrt(1.0f - z * z);
+    const vec half = tilt * v_uniform01(g) * (0.5f * 0.159154943f); /* turns */
+    const vec s = v_sin_turns(half);
+    vec q[4] = {v_sin_turns(half + 0.25f), s * ring * v_sin_turns(turn + 0.25f), s * ring * v_sin_turns(turn), s * z};
+    /* The polynomials leave the norm within 1e-5 of one; q (3 - |q|^2) / 2 brings it to round-off. */
+    const vec pull = 1.5f - 0.5f * (q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]);
+    for (int i = 0; i < 4; i++) put(quat + i * LANES, chosen, pull * q[i]);
+}
+
+static void draw_disturbance(const Batch *b, int64_t k, int o, ivec chosen, Generator *g)
+{
+    vec n[10];
+    for (int i = 0; i < 10; i += 2) v_normal(g, &n[i], &n[i + 1]);
     for (int i = 0; i < 6; i++)
-        BLOCK(b, constant, 6, k)[i * LANES + l] = (i < 3 ? b->force_std : b->torque_std) * normal(rng);
-    for (int i = 0; i < 3; i++) BLOCK(b, gust, 3, k)[i * LANES + l] = b->gust_std * normal(rng);
-    if (N_TRAJECTORY > 0) {
-        const int64_t row = (int64_t)(uniform01(rng) * (float)b->n_bank);
-        for (int i = 0; i < N_TRAJECTORY; i++)
-            BLOCK(b, trajectory, N_TRAJECTORY, k)[i * LANES + l] = b->bank[row * N_TRAJECTORY + i];
-    }
-    BLOCK(b, clock, 1, k)[l] = age;
-    BLOCK(b, failed, 1, k)[l] = 0.0f;
+        put(BLOCK(b, constant, 6, k) + i * LANES + o, chosen, (i < 3 ? b->force_std : b->torque_std) * n[i]);
+    for (int i = 0; i < 3; i++) put(BLOCK(b, gust, 3, k) + i * LANES + o, chosen, b->gust_std * n[6 + i]);
+}
 
-    float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
-    reference_block(b, k, reference_rows);
-    const float moving = uniform01(rng) < b->start_at_rest ? 0.0f : 1.0f;
+static void draw_trajectory(const Batch *b, int64_t k, int o, ivec chosen, Generator *g)
+{
+    const vec u = v_uniform01(g) * (float)b->n_bank;
+    for (int l = 0; l < VW; l++)
+        for (int i = 0; chosen[l] && i < N_TRAJECTORY; i++)
+            BLOCK(b, trajectory, N_TRAJECTORY, k)[i * LANES + o + l] = b->bank[(int64_t)u[l] * N_TRAJECTORY + i];
+}
+
+/* Where the chosen lanes start: around the reference of their own time. */
+static void draw_state(const Batch *b, int64_t k, int o, ivec chosen, Generator *g)
+{
+    float rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
+    float *x = BLOCK(b, state, N_STATE, k) + o;
+    reference_block(b, k, rows);
+    const vec moving = v_where_gt(v_set(b->start_at_rest), v_uniform01(g), v_set(0.0f), v_set(1.0f));
     for (int i = 0; i < 3; i++) {
-        x[i * LANES] = reference_rows[i * LANES + l] + moving * b->start_position * uniform11(rng);
-        x[(3 + i) * LANES] = reference_rows[(3 + i) * LANES + l] + moving * b->start_velocity * uniform11(rng);
-        x[(10 + i) * LANES] = moving * b->start_rate * uniform11(rng);
+        const vec p = v_load(rows + i * LANES + o), v = v_load(rows + (3 + i) * LANES + o);
+        put(x + i * LANES, chosen, p + moving * b->start_position * v_uniform11(g));
+        put(x + (3 + i) * LANES, chosen, v + moving * b->start_velocity * v_uniform11(g));
+        put(x + (10 + i) * LANES, chosen, moving * b->start_rate * v_uniform11(g));
     }
-    draw_attitude(x + 6 * LANES, rng, moving * b->start_tilt);
-    const float rotor = moving == 0.0f || b->start_rotor < 0.0f ? b->hover_fraction : b->start_rotor;
-    for (int i = 0; i < N_ROTORS; i++) x[(13 + i) * LANES] = rotor;
+    draw_attitude(x + 6 * LANES, chosen, g, moving * b->start_tilt);
+    const float start = b->start_rotor < 0.0f ? b->hover_fraction : b->start_rotor;
+    for (int i = 0; i < N_ROTORS; i++)
+        put(x + (13 + i) * LANES, chosen, moving * start + (1.0f - moving) * b->hover_fraction);
+}
 
-    for (int64_t t = c - b->history - MAX_DELAY; t < c; t++)
-        for (int i = 0; i < N_ROTORS; i++)
-            if (t >= 0) ACTION(b, k, t)[i * LANES + l] = b->hover_action;
+/* Start a new episode in the lanes where `ended` is 1, already `age` steps old; `c` is the tape position of its first
+ * measurement. A lane's numbers depend on its own generator alone, which only a reset of its own moves on. */
+static void reset_lanes(const Batch *b, int64_t k, int64_t c, const float *ended, const float *age)
+{
+    const int64_t past = b->history + MAX_DELAY < c ? b->history + MAX_DELAY : c;
+    EACH_VECTOR(o)
+    {
+        const ivec chosen = v_load(ended + o) > 0.5f;
+        uint32_t *rng = b->rng + k * 4 * LANES + o;
+        Generator g = v_generator(rng), before = g;
+        put(BLOCK(b, clock, 1, k) + o, chosen, v_load(age + o));
+        put(BLOCK(b, failed, 1, k) + o, chosen, v_set(0.0f));
+        draw_params(b, BLOCK(b, params, N_PARAMS, k) + o, chosen, &g);
+        draw_delay(BLOCK(b, action_delay, MAX_DELAY + 1, k) + o, chosen, &g, b->action_delay_low,
+                   b->action_delay_high);
+        draw_delay(BLOCK(b, observation_delay, MAX_DELAY + 1, k) + o, chosen, &g, b->observation_delay_low,
+                   b->observation_delay_high);
+        draw_disturbance(b, k, o, chosen, &g);
+        if (N_TRAJECTORY > 0) draw_trajectory(b, k, o, chosen, &g);
+        draw_state(b, k, o, chosen, &g);
+        float *actions = ACTION(b, k, c - past) + o;
+        for (int64_t i = 0; i < past * N_ROTORS; i++, actions += LANES) put(actions, chosen, v_set(b->hover_action));
+        const uvec keep = (uvec)chosen;
+        g.s0 = (keep & g.s0) | (~keep & before.s0);
+        g.s1 = (keep & g.s1) | (~keep & before.s1);
+        g.s2 = (keep & g.s2) | (~keep & before.s2);
+        g.s3 = (keep & g.s3) | (~keep & before.s3);
+        v_keep_generator(rng, g);
+    }
 }
 
 /* Noisy measurement of a state into the ring at `c`. */
@@ -159,11 +198,26 @@ static inline void measure(const Batch *b, int64_t k, int64_t c, const float *st
     }
 }
 
-/* Right after a reset of lane `l` the delayed measurements are the first one. */
-static inline void fill_measurements(const Batch *b, int64_t k, int l, int64_t c)
+/* First measurement of the lanes where `ended` is 1, after their reset; the delayed ones before it are the same.
+ * The other lanes keep the measurement they had. */
+static inline void measure_anew(const Batch *b, int64_t k, int64_t c, const float *ended)
 {
-    for (int d = 1; d <= MAX_DELAY; d++)
-        for (int i = 0; i < N_SENSED; i++) SENSED(b, k, c - d)[i * LANES + l] = SENSED(b, k, c)[i * LANES + l];
+    float had[N_SENSED * LANES] __attribute__((aligned(64)));
+    uint32_t generators[4 * LANES] __attribute__((aligned(64))), *rng = b->rng + k * 4 * LANES;
+    float *now = SENSED(b, k, c);
+    memcpy(had, now, sizeof had);
+    memcpy(generators, rng, sizeof generators);
+    measure(b, k, c, BLOCK(b, state, N_STATE, k));
+    EACH_VECTOR(o)
+    {
+        const ivec chosen = v_load(ended + o) > 0.5f;
+        for (int i = 0; i < N_SENSED; i++) {
+            put(now + i * LANES + o, ~chosen, v_load(had + i * LANES + o));
+            for (int d = 1; d <= b->observation_delay_high; d++)
+                put(SENSED(b, k, c - d) + i * LANES + o, chosen, v_load(now + i * LANES + o));
+        }
+        for (int i = 0; i < 4; i++) put((float *)rng + i * LANES + o, ~chosen, v_load((float *)generators + i * LANES + o));
+    }
 }
 
 /* out += weight * rows, lane by lane. */
@@ -275,21 +329,16 @@ static inline ivec inside_limits(const Batch *b, const float *state, const float
     return inside;
 }
 
-/* failed = 1 where a lane is outside the limits or has been; returns whether any lane is. */
-static inline int check_limits(const Batch *b, int64_t k, const float *state, const float *reference_rows)
+/* failed = 1 where a lane is outside the limits or has been. */
+static inline void check_limits(const Batch *b, int64_t k, const float *state, const float *reference_rows)
 {
     float *failed = BLOCK(b, failed, 1, k);
-    ivec any = {0};
     EACH_VECTOR(o)
     {
         const ivec inside = inside_limits(b, state + o, reference_rows + o, 1.0f);
-        const ivec out = ~inside | (v_load(failed + o) > 0.0f);
+        const ivec out = ~inside | (v_load(failed + o) > 0.5f);
         v_store(failed + o, (vec)(out & (ivec)v_set(1.0f)));
-        any |= out;
     }
-    int found = 0;
-    for (int i = 0; i < VW; i++) found |= any[i];
-    return found;
 }
 
 #endif

@@ -295,7 +295,7 @@ def simulator_library(features: Features, task: ModuleType) -> ctypes.CDLL:
     signatures = {
         "alula_reset": [batch, i64, i64, i64],
         "alula_rows": [batch, i64, i64, i64, ptr, ptr],
-        "alula_step": [batch, i64, i64, i64, i64, ctypes.c_int, ptr, ptr, ptr, ptr],
+        "alula_step": [batch, i64, i64, i64, i64, ptr, ctypes.c_int, ptr, ptr, ptr, ptr],
         "alula_physics": [batch, i64, i64, i64, ptr, ptr],
         "alula_physics_vjp": [batch, ptr, ptr, ptr, ptr, ptr],
     }

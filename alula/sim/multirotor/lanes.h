@@ -91,6 +91,14 @@ static inline vec v_log(vec x)
     return ln_m + __builtin_convertvector(exponent, vec) * 0.693147181f;
 }
 
+/* exp(x) for -80 < x < 80: powers of two, and the Taylor polynomial of the rest; relative error below 1e-6. */
+static inline vec v_exp(vec x)
+{
+    const vec y = x * 1.44269504f, n = v_round(y), f = (y - n) * 0.693147181f;
+    const vec p = 1.0f + f * (1.0f + f * (1.0f / 2 + f * (1.0f / 6 + f * (1.0f / 24 + f * (1.0f / 120 + f * (1.0f / 720))))));
+    return (vec)((ivec)p + (__builtin_convertvector(n, ivec) << 23));
+}
+
 /* xoshiro128++ (Blackman and Vigna 2021), one generator a lane: rows [4][LANES]. */
 typedef struct {
     uvec s0, s1, s2, s3;
@@ -120,21 +128,6 @@ static inline uvec v_random(Generator *g)
     g->s3 = v_rotl(g->s3, 11);
     return result;
 }
-static inline uint32_t random_bits(uint32_t *rng)
-{
-    uint32_t s[4];
-    for (int i = 0; i < 4; i++) s[i] = rng[i * LANES];
-    const uint32_t sum = s[0] + s[3], result = ((sum << 7) | (sum >> 25)) + s[0], t = s[1] << 9;
-    s[2] ^= s[0];
-    s[3] ^= s[1];
-    s[1] ^= s[2];
-    s[0] ^= s[3];
-    s[2] ^= t;
-    s[3] = (s[3] << 11) | (s[3] >> 21);
-    for (int i = 0; i < 4; i++) rng[i * LANES] = s[i];
-    return result;
-}
-
 /* Two independent standard normals a lane from one 32-bit draw (Box and Muller 1958): 16 bits for the radius, so
  * that the tails end at 4.9 standard deviations, 15 for a half circle of angle and one for its sign. */
 static inline void v_normal(Generator *g, vec *a, vec *b)
@@ -150,13 +143,11 @@ static inline void v_normal(Generator *g, vec *a, vec *b)
     *b = signed_radius * (1.0f + s * (-1.0f / 2 + s * (1.0f / 24 + s * (-1.0f / 720 + s * (1.0f / 40320)))));
 }
 
-/* One lane: uniform in [0, 1), uniform in [-1, 1), standard normal. */
-static inline float uniform01(uint32_t *rng) { return (float)(random_bits(rng) >> 8) * 0x1p-24f; }
-static inline float uniform11(uint32_t *rng) { return 2.0f * uniform01(rng) - 1.0f; }
-static inline float normal(uint32_t *rng)
+/* Uniform in [0, 1) and in [-1, 1), 24 bits. */
+static inline vec v_uniform01(Generator *g)
 {
-    const float radius = sqrtf(-2.0f * logf(1.0f - uniform01(rng)));
-    return radius * cosf(6.28318531f * uniform01(rng));
+    return __builtin_convertvector((ivec)(v_random(g) >> 8), vec) * 0x1p-24f;
 }
+static inline vec v_uniform11(Generator *g) { return 2.0f * v_uniform01(g) - 1.0f; }
 
 #endif

@@ -9,10 +9,11 @@ void alula_reset(const Batch *b, int64_t first, int64_t last, int64_t c)
 {
     float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
     float late[N_SENSED * LANES] __attribute__((aligned(64)));
+    float all[LANES] __attribute__((aligned(64))), age[LANES] __attribute__((aligned(64)));
+    for (int l = 0; l < LANES; l++) all[l] = 1.0f, age[l] = 0.0f;
     for (int64_t k = first; k < last; k++) {
-        for (int l = 0; l < LANES; l++) reset_lane(b, k, l, c, 0.0f);
-        measure(b, k, c, BLOCK(b, state, N_STATE, k));
-        for (int l = 0; l < LANES; l++) fill_measurements(b, k, l, c);
+        reset_lanes(b, k, c, all, age);
+        measure_anew(b, k, c, all);
         observe_block(b, k, c, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
     }
 }
@@ -53,48 +54,42 @@ void alula_rows(const Batch *b, int64_t first, int64_t last, int64_t c, float *o
     }
 }
 
-static int any_late(const Batch *b, int64_t k)
+/* ended = 1 where an episode has failed or reached its time; returns whether any has. */
+static int find_ended(const Batch *b, int64_t k, float *ended)
 {
-    int any = 0;
-    for (int l = 0; l < LANES; l++) any |= BLOCK(b, clock, 1, k)[l] >= (float)b->episode_steps;
-    return any;
+    ivec any = {0};
+    EACH_VECTOR(o)
+    {
+        const ivec over = (v_load(BLOCK(b, failed, 1, k) + o) > 0.5f) |
+                          (v_load(BLOCK(b, clock, 1, k) + o) >= (float)b->episode_steps);
+        v_store(ended + o, (vec)(over & (ivec)v_set(1.0f)));
+        any |= over;
+    }
+    int found = 0;
+    for (int i = 0; i < VW; i++) found |= any[i];
+    return found;
 }
 
-/* End of an episode: hand out the final rows of each ended lane and, if asked, start the next episode. */
-static void end_lanes(const Batch *b, int64_t k, int64_t c, int auto_reset, float *final_observation,
-                      float *final_privileged, float *reference_rows)
+/* End of episodes: hand out the final rows of each ended lane and, if asked, start the next episode. */
+static void end_lanes(const Batch *b, int64_t k, int64_t c, const float *ended, int auto_reset,
+                      float *final_observation, float *final_privileged)
 {
     const int64_t columns = N_OBSERVED + b->history * N_ROTORS;
     float rows[N_PRIVILEGED * LANES] __attribute__((aligned(64)));
-    int ended[LANES];
-    for (int l = 0; l < LANES; l++)
-        ended[l] = BLOCK(b, failed, 1, k)[l] > 0.0f || BLOCK(b, clock, 1, k)[l] >= (float)b->episode_steps;
     if (final_privileged) privileged_block(b, k, rows);
     for (int l = 0; l < LANES; l++) {
         const int64_t env = k * LANES + l;
-        if (!ended[l]) continue;
+        if (ended[l] == 0.0f) continue;
         if (final_observation) write_observation(b, k, l, c, final_observation + env * columns);
         if (final_privileged)
             for (int i = 0; i < N_PRIVILEGED; i++) final_privileged[env * N_PRIVILEGED + i] = rows[i * LANES + l];
-        if (auto_reset) reset_lane(b, k, l, c, 0.0f);
     }
     if (!auto_reset) return;
-    float fresh[N_SENSED * LANES] __attribute__((aligned(64)));
+    float reference_rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
     float late[N_SENSED * LANES] __attribute__((aligned(64)));
-    float *now = SENSED(b, k, c);
-    memcpy(fresh, now, sizeof fresh);
-    uint32_t *rng = b->rng + k * 4 * LANES, kept[4 * LANES];
-    memcpy(kept, rng, sizeof kept);
-    measure(b, k, c, BLOCK(b, state, N_STATE, k));
-    for (int l = 0; l < LANES; l++) {
-        if (ended[l]) {
-            fill_measurements(b, k, l, c);
-            continue;
-        }
-        /* as if nobody had measured again: an environment's numbers do not depend on its neighbours' ends */
-        for (int i = 0; i < N_SENSED; i++) now[i * LANES + l] = fresh[i * LANES + l];
-        for (int i = 0; i < 4; i++) rng[i * LANES + l] = kept[i * LANES + l];
-    }
+    float age[LANES] __attribute__((aligned(64))) = {0};
+    reset_lanes(b, k, c, ended, age);
+    measure_anew(b, k, c, ended);
     observe_block(b, k, c, late, reference_rows, BLOCK(b, observed, N_OBSERVED, k));
 }
 
@@ -128,26 +123,32 @@ static void step_block(const Batch *b, int64_t k, int64_t c, int auto_reset, uin
         cost(state + o, a + o, before + o, reference_rows + o, b->weights, reward + o);
         v_store(reward + o, 1.0f - v_load(reward + o));
     }
-    if (!check_limits(b, k, state, reference_rows) && !any_late(b, k)) return;
+    check_limits(b, k, state, reference_rows);
+    float ended[LANES] __attribute__((aligned(64)));
+    if (!find_ended(b, k, ended)) return;
     for (int l = 0; l < LANES; l++) {
         const int failed = BLOCK(b, failed, 1, k)[l] > 0.0f;
         terminated[k * LANES + l] |= (uint8_t)failed;
-        truncated[k * LANES + l] |= (uint8_t)(clock[l] >= (float)b->episode_steps && !failed);
+        truncated[k * LANES + l] |= (uint8_t)(ended[l] > 0.0f && !failed);
     }
-    end_lanes(b, k, c + 1, auto_reset, final_observation, final_privileged, reference_rows);
+    end_lanes(b, k, c + 1, ended, auto_reset, final_observation, final_privileged);
 }
 
-/* `steps` policy steps of blocks [first, last), each block on its own, with the actions that stand in the tape from
- * `c` on. terminated and truncated are [N] bytes: what happened at any of the steps. The final rows [N][columns]
- * are written only where an episode ended and may be null. */
-void alula_step(const Batch *b, int64_t first, int64_t last, int64_t c, int64_t steps, int auto_reset,
-                uint8_t *terminated, uint8_t *truncated, float *final_observation, float *final_privileged)
+/* `steps` policy steps of blocks [first, last), each block on its own, with `action` [n_blocks][N_ROTORS][LANES] held;
+ * it goes into the tape from `c` on. terminated and truncated are [N] bytes: what happened at any of the steps. The
+ * final rows [N][columns] are written only where an episode ended and may be null. */
+void alula_step(const Batch *b, int64_t first, int64_t last, int64_t c, int64_t steps, const float *action,
+                int auto_reset, uint8_t *terminated, uint8_t *truncated, float *final_observation,
+                float *final_privileged)
 {
+    const size_t size = N_ROTORS * LANES;
     memset(terminated + first * LANES, 0, (size_t)((last - first) * LANES));
     memset(truncated + first * LANES, 0, (size_t)((last - first) * LANES));
     for (int64_t k = first; k < last; k++)
-        for (int64_t s = 0; s < steps; s++)
+        for (int64_t s = 0; s < steps; s++) {
+            memcpy(ACTION(b, k, c + s), action + (size_t)k * size, size * sizeof(float));
             step_block(b, k, c + s, auto_reset, terminated, truncated, final_observation, final_privileged);
+        }
 }
 
 /* Physics alone: `steps` steps of `uniform[2 N_ROTORS]` seconds with throttle and disturbance held. */

@@ -22,7 +22,7 @@ from alula.sim.multirotor.kernels import (
 from alula.sim.protocol import RigidBodyState, Transition
 from alula.sim.sensors import SENSED_SIZE, noise_rows
 
-TAPE_ROOM = 32
+TAPE_ROOM = 64
 """Steps between two moves of the action and measurement tapes."""
 
 
@@ -230,15 +230,13 @@ class MultirotorSimulator:
             )
         self._action[: self._n] = np.clip(action, -1.0, 1.0)
         blocks = self.batch.n_blocks
+        lanes = np.ascontiguousarray(self._action.reshape(blocks, LANES, -1).transpose(0, 2, 1))
         self._make_room()
-        self._actions()[:, self._cursor] = self._action.reshape(blocks, LANES, -1).transpose(
-            0, 2, 1
-        )
         n, columns, critic = blocks * LANES, self._columns, self.batch.rows.privileged
         final = np.zeros((n, columns), np.float32)
         final_privileged = np.zeros((n, critic), np.float32)
         self._library.alula_step(
-            self._struct, 0, blocks, self._cursor, 1, int(self.auto_reset),
+            self._struct, 0, blocks, self._cursor, 1, pointer(lanes), int(self.auto_reset),
             pointer(self._terminated), pointer(self._truncated), pointer(final),
             pointer(final_privileged),
         )  # fmt: skip
@@ -265,11 +263,15 @@ class MultirotorSimulator:
         """
         if not 1 <= repeat <= TAPE_ROOM:
             raise AlulaError(f"repeat is {repeat}; allowed: 1 to {TAPE_ROOM}")
+        shape = (self.batch.n_blocks, self.batch.rows.rotors, LANES)
+        if action.shape != shape or action.dtype != np.float32 or not action.flags.c_contiguous:
+            raise AlulaError(
+                f"action has shape {action.shape}; allowed: {shape}, float32, contiguous"
+            )
         self._make_room(repeat)
-        self._actions()[:, self._cursor : self._cursor + repeat] = action[:, None]
         self._library.alula_step(
-            self._struct, 0, self.batch.n_blocks, self._cursor, repeat, int(self.auto_reset),
-            pointer(self._terminated), pointer(self._truncated), None, None,
+            self._struct, 0, self.batch.n_blocks, self._cursor, repeat, pointer(action),
+            int(self.auto_reset), pointer(self._terminated), pointer(self._truncated), None, None,
         )  # fmt: skip
         self._cursor += repeat
 
