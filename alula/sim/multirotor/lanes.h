@@ -91,10 +91,11 @@ static inline vec v_log(vec x)
     return ln_m + __builtin_convertvector(exponent, vec) * 0.693147181f;
 }
 
-/* exp(x) for -80 < x < 80: powers of two, and the Taylor polynomial of the rest; relative error below 1e-6. */
+/* exp(x) for x < 80, below -80 as there: powers of two, and the Taylor polynomial of the rest; relative error below
+ * 1e-6 for |x| < 1. */
 static inline vec v_exp(vec x)
 {
-    const vec y = x * 1.44269504f, n = v_round(y), f = (y - n) * 0.693147181f;
+    const vec y = v_max(x, v_set(-80.0f)) * 1.44269504f, n = v_round(y), f = (y - n) * 0.693147181f;
     const vec p = 1.0f + f * (1.0f + f * (1.0f / 2 + f * (1.0f / 6 + f * (1.0f / 24 + f * (1.0f / 120 + f * (1.0f / 720))))));
     return (vec)((ivec)p + (__builtin_convertvector(n, ivec) << 23));
 }

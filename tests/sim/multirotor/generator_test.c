@@ -22,11 +22,19 @@ void draw_normal(uint32_t *rng, float *a, float *b)
         v_store(b + o, y);
     }
 }
-uint32_t lane_bits(uint32_t *rng, int lane) { return random_bits(rng + lane); }
-float lane_uniform(uint32_t *rng, int lane) { return uniform01(rng + lane); }
-float lane_normal(uint32_t *rng, int lane) { return normal(rng + lane); }
+void draw_uniform(uint32_t *rng, float *a, float *b)
+{
+    EACH_VECTOR(o)
+    {
+        Generator g = v_generator(rng + o);
+        v_store(a + o, v_uniform01(&g));
+        v_store(b + o, v_uniform11(&g));
+        v_keep_generator(rng + o, g);
+    }
+}
 void sine(const float *x, float *y) { EACH_VECTOR(o) v_store(y + o, v_sin(v_load(x + o))); }
 void logarithm(const float *x, float *y) { EACH_VECTOR(o) v_store(y + o, v_log(v_load(x + o))); }
+void exponential(const float *x, float *y) { EACH_VECTOR(o) v_store(y + o, v_exp(v_load(x + o))); }
 void nearest(const float *x, float *y) { EACH_VECTOR(o) v_store(y + o, v_round(v_load(x + o))); }
 void root(const float *x, float *y) { EACH_VECTOR(o) v_store(y + o, v_sqrt(v_load(x + o))); }
 void larger(const float *x, const float *z, float *y) { EACH_VECTOR(o) v_store(y + o, v_max(v_load(x + o), v_load(z + o))); }
