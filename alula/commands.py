@@ -300,8 +300,11 @@ def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
 
 def evaluate(command: cli.Evaluate) -> Outcome:
     """`alula evaluate`."""
-    from alula.evaluation.evaluate import evaluate_policy
+    from alula.evaluation.evaluate import MAX_EPISODES, evaluate_policy
     from alula.robots.multirotor import load_robot
+
+    if not 1 <= command.episodes <= MAX_EPISODES:
+        raise AlulaError(f"episodes is {command.episodes}; allowed: 1 to {MAX_EPISODES}")
 
     robot = _robot_of(command)
     result = evaluate_policy(

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -252,3 +253,120 @@ def test_bench_sim(tmp_path):
     result = result_of(alula("bench", "sim", "--repeats", 2, "--json", cwd=tmp_path))
     assert result["steps_per_s_min"] <= result["steps_per_s"] <= result["steps_per_s_max"]
     assert result["steps_per_s"] > 1e5
+
+
+@pytest.mark.slow
+def test_fly_does_the_whole_job(tmp_path):
+    out = tmp_path / "run"
+    result = result_of(alula("fly", "--preset", "l2f-hover", "--out", out, "--json", cwd=tmp_path))
+    keys = (
+        "policy robot train_s total_s env_steps success hover_error_m mujoco_success "
+        "mujoco_hover_error_m onnx_max_abs_diff c_max_abs_diff report"
+    )
+    assert set(keys.split()) <= set(result)
+    assert result["success"] >= 0.99
+    assert result["hover_error_m"] <= 0.03
+    assert abs(result["success"] - result["mujoco_success"]) <= 0.01
+    assert abs(result["hover_error_m"] - result["mujoco_hover_error_m"]) <= 0.01
+    assert max(result["onnx_max_abs_diff"], result["c_max_abs_diff"]) <= 1e-5
+    assert result["peak_memory_mb"] < 1000.0
+    for key in ("policy", "robot_file", "report"):
+        assert Path(result[key]).is_file()
+    assert json.loads((out / "result.json").read_text()) == result
+    assert [p.name for p in tmp_path.iterdir()] == ["run"], "no hidden folder stays"
+    # the robot beside the policy is the one it was trained for
+    again = result_of(alula("evaluate", result["policy"], "--episodes", 16, "--json", cwd=tmp_path))
+    assert again["same_robot"] is True
+
+
+@pytest.mark.slow
+def test_fly_from_a_real_log(data_dir, tmp_path):
+    log = data_dir / "cf2_arpl" / "log10.xz"
+    if not log.is_file():
+        pytest.skip(f"{log} not found")
+    result = result_of(alula("fly", "--log", log, "--out", "run", "--json", cwd=tmp_path))
+    assert result["robot"] != "crazyflie"
+    assert result["success"] >= 0.99
+    for name in ("robot.toml", "identification.json", "identification.png"):
+        assert (tmp_path / "run" / name).is_file()
+
+
+@pytest.mark.slow
+def test_a_check_that_fails_is_named(tmp_path, monkeypatch, capsys):
+    from alula import cli, fly
+
+    monkeypatch.chdir(tmp_path)
+    impossible = fly.Limits(success_min=1.01)
+    monkeypatch.setattr(fly, "Limits", lambda: impossible)
+    assert cli.main(["fly", "--preset", "l2f-hover", "--out", "run", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert "check failed: success on the robot as it is" in captured.err
+    assert "allowed: at least 1.01" in captured.err
+    assert json.loads(captured.out.splitlines()[-1])["checks"][0]["passed"] is False
+    assert (tmp_path / "run" / "report.html").is_file(), "a failed policy is reported as well"
+
+
+@pytest.mark.slow
+def test_interruption_keeps_the_best_policy_and_can_be_resumed(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alula.cli", "train", "crazyflie-track", "--out", "run"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob(".run.*.partial/config.json")):
+        assert process.poll() is None, process.stderr
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert str(tmp_path / "run" / "policy.onnx") in error
+    assert result_of(alula("inspect", "run/policy.onnx", "--json", cwd=tmp_path))
+    resumed = alula(
+        "train", "crazyflie-track", "--resume", "run", "--out", "again", "--json", cwd=tmp_path
+    )
+    assert Path(tmp_path / result_of(resumed)["policy"]).is_file()
+    assert_refused(
+        alula("train", "l2f-hover", "--resume", "run", "--out", "other", cwd=tmp_path),
+        "another preset",
+    )
+
+
+@pytest.mark.slow
+def test_identify_a_real_log(data_dir, tmp_path):
+    log = data_dir / "cf2_arpl" / "log10.xz"
+    if not log.is_file():
+        pytest.skip(f"{log} not found")
+    arguments = ["identify", log, "--mass", 0.027, "--from", 35, "--to", 65, "--out", "r.toml"]
+    result = result_of(alula(*arguments, "--json", cwd=tmp_path))
+    keys = (
+        "robot_file thrust_curve_n rotor_lag_s rotor_lag_up_s rotor_lag_down_s inertia_kg_m2 r2 "
+        "unobservable intervals"
+    )
+    assert set(keys.split()) <= set(result)
+    assert result["thrust_curve_n"][2] == pytest.approx(0.1284, rel=0.05)
+    assert_refused(alula(*arguments, cwd=tmp_path), "r.toml exists")
+    damaged = tmp_path / "damaged.xz"
+    damaged.write_bytes(log.read_bytes()[:10_000])
+    assert_refused(alula("identify", damaged, "--mass", 0.027, cwd=tmp_path), "damaged.xz")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["damaged.xz", "r.png", "r.toml"]
+
+
+def test_a_full_disk_is_an_error_in_one_line(policy, tmp_path):
+    """/dev/full refuses every write as a full disk does."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "alula.cli", "presets"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -13,10 +13,11 @@ from alula.sim.multirotor.equations import (
     Disturbance,
     Geometry,
     Params,
-    State,
-    derivative,
+    body_derivative,
     rotation,
+    rotor_wrench,
 )
+from alula.sim.multirotor.simulator import nominal_params
 
 # Motors of each corner, by the order M1 front-right, M2 rear-right, M3 rear-left, M4 front-left
 FRONT, REAR, LEFT, RIGHT = (0, 3), (1, 2), (2, 3), (0, 1)
@@ -24,34 +25,27 @@ CCW, CW = (0, 2), (1, 3)
 UPRIGHT = [1.0, 0.0, 0.0, 0.0]
 
 
+@dataclasses.dataclass
+class Rates:
+    """What changes in a vehicle at rest."""
+
+    velocity_w: np.ndarray
+    angular_velocity_b: np.ndarray
+
+
 def rates(robot: Multirotor, speed: np.ndarray, quat_wb=UPRIGHT, velocity_w=(0.0, 0.0, 0.0)):
-    """The state's derivative at rest with the given rotor speed fractions, rotors settled."""
-    state = State(
-        position_w=[0.0] * 3,
-        velocity_w=list(velocity_w),
-        quat_wb=quat_wb,
-        angular_velocity_b=[0.0] * 3,
-        rotor_fraction=list(speed),
-    )
-    params = Params(
-        mass_inv=1.0 / robot.mass,
-        inertia=robot.inertia,
-        inertia_inv=[1.0 / i for i in robot.inertia],
-        thrust_curve=robot.thrust_curve,
-        lag_up_inv=1.0 / robot.rotor_lag_up,
-        lag_down_inv=1.0 / robot.rotor_lag_down,
-        torque_per_thrust=robot.torque_per_thrust,
-        rotor_momentum=robot.rotor_inertia * robot.rotor_speed_max,
-        drag_b=robot.drag_b,
-        thrust_scale=[1.0] * robot.n_rotors,
-    )
+    """Accelerations without body rate at the given rotor speed fractions, rotors settled."""
+    params = Params.from_rows(nominal_params(robot, 0.01))
     geometry = Geometry(
         rotor_x=[p[0] for p in robot.rotor_position_b],
         rotor_y=[p[1] for p in robot.rotor_position_b],
         spin=robot.rotor_spin,
     )
     calm = Disturbance(force_w=[0.0] * 3, torque_b=[0.0] * 3)
-    return derivative(state, list(speed), params, calm, geometry)
+    wrench = rotor_wrench(list(speed), [0.0] * robot.n_rotors, params, calm, geometry)
+    body = [0.0, 0.0, 0.0, *velocity_w, *quat_wb, 0.0, 0.0, 0.0]
+    change = np.array(body_derivative(body, wrench, params, calm))
+    return Rates(velocity_w=change[3:6], angular_velocity_b=change[10:13])
 
 
 @pytest.fixture(params=known_robots())
