@@ -133,30 +133,23 @@ class Expr:
         return self.graph.node(name, *lifted)
 
 
-def vjp(outputs: Sequence[Expr], cotangents: Sequence[Expr], inputs: Sequence[Expr]) -> list[Expr]:
+def vjp(outputs: Sequence[Any], cotangents: Sequence[Expr], inputs: Sequence[Expr]) -> list[Expr]:
     """Reverse-mode derivative: sum_i cotangent_i * d output_i / d input_j for every input j.
 
     At a kink (max or min of equal arguments) the derivative of the second argument is taken.
     """
     graph = inputs[0].graph
     adjoint: dict[int, Expr] = {}
-    nodes: dict[int, Expr] = {}
 
     def add(node: Expr, value: Expr) -> None:
         adjoint[node.index] = adjoint[node.index] + value if node.index in adjoint else value
 
-    stack = [o for o in outputs if isinstance(o, Expr)]
-    while stack:
-        node = stack.pop()
-        if node.index not in nodes:
-            nodes[node.index] = node
-            stack.extend(node.args)
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if isinstance(output, Expr):
             add(output, cotangent)
-    for index in sorted(nodes, reverse=True):
-        if index in adjoint:
-            for arg, value in _pull_back(nodes[index], adjoint[index], graph):
+    for node in reversed(reachable(outputs)):
+        if node.index in adjoint:
+            for arg, value in _pull_back(node, adjoint[node.index], graph):
                 add(arg, value)
     return [adjoint.get(x.index, graph.constant(0.0)) for x in inputs]
 
@@ -240,59 +233,68 @@ _C = {
 
 
 def _body(graph: Graph, outputs: dict[str, Sequence[Any]], uniform: set[str]) -> list[str]:
-    done: set[int] = set()
-    lines: list[str] = []
+    """Statements in the order in which the function computed them, inputs just before their first use.
 
-    def emit(root: Expr) -> None:
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            waiting = [a for a in node.args if a.index not in done]
-            if waiting:
-                stack.extend(reversed(waiting))
-                continue
-            stack.pop()
-            if node.index not in done:
-                done.add(node.index)
-                lines.append(f"    const vec t{node.index} = {_value(node)};")
-
-    def _value(node: Expr) -> str:
-        if node.op == "const":
-            return f"v_set({np.float32(node.value)!r:.32}f)".replace("np.float32(", "").replace(
-                ")f)", "f)"
-            )
-        if node.op == "input":
-            argument, row = node.value
-            if argument in uniform:
-                return f"v_set({argument}[{row}])"
-            return f"v_load({argument} + {row} * LANES)"
-        return _C[node.op].format(*(f"t{a.index}" for a in node.args))
-
-    stores: list[str] = []
+    That order keeps independent operations side by side; printing each output's whole tree in turn makes long
+    chains of dependent ones, and the RK4 step a third slower.
+    """
+    results: dict[str, list[Expr | None]] = {}
     for name, rows in outputs.items():
+        lifted = [v if isinstance(v, Expr) else graph.constant(v) for v in rows]
+        # adding nothing needs no code
+        nothing = name.startswith("add_")
+        results[name] = [None if nothing and v.is_const(0.0) else v for v in lifted]
+    roots = [v for rows in results.values() for v in rows if v is not None]
+    lines: list[str] = []
+    done: set[int] = set()
+
+    def emit(node: Expr) -> None:
+        if node.index not in done:
+            done.add(node.index)
+            lines.append(f"    const vec t{node.index} = {_value(node, uniform)};")
+
+    for node in [n for n in reachable(roots) if n.args]:
+        for arg in node.args:
+            emit(arg)
+        emit(node)
+    for root in roots:
+        emit(root)
+    for name, rows in results.items():
         for row, value in enumerate(rows):
-            expr = value if isinstance(value, Expr) else graph.constant(value)
-            if name.startswith("add_") and expr.is_const(0.0):
-                continue
-            emit(expr)
-            address = f"{name} + {row} * LANES"
-            total = f"v_load({address}) + t{expr.index}"
-            stored = total if name.startswith("add_") else f"t{expr.index}"
-            stores.append(f"    v_store({address}, {stored});")
-    return lines + stores
+            if value is not None:
+                address = f"{name} + {row} * LANES"
+                before = f"v_load({address}) + " if name.startswith("add_") else ""
+                lines.append(f"    v_store({address}, {before}t{value.index});")
+    return lines
+
+
+def reachable(roots: Sequence[Any]) -> list[Expr]:
+    """Every node that `roots` depend on, themselves included, in the order of creation; numbers have none."""
+    found: dict[int, Expr] = {}
+    stack = [r for r in roots if isinstance(r, Expr)]
+    while stack:
+        node = stack.pop()
+        if node.index not in found:
+            found[node.index] = node
+            stack.extend(node.args)
+    return [found[i] for i in sorted(found)]
+
+
+def _value(node: Expr, uniform: set[str]) -> str:
+    if node.op == "const":
+        # nine digits say a float32 exactly; e-notation makes it a C floating constant whatever the number
+        return f"v_set({float(np.float32(node.value)):.9e}f)"
+    if node.op == "input":
+        argument, row = node.value
+        if argument in uniform:
+            return f"v_set({argument}[{row}])"
+        return f"v_load({argument} + {row} * LANES)"
+    return _C[node.op].format(*(f"t{a.index}" for a in node.args))
 
 
 def count_flops(build: Callable[..., dict[str, Sequence[Any]]], sizes: Sequence[int]) -> int:
     """Floating-point operations (+ - * / sqrt max min, each one) of a recorded function."""
     graph = Graph()
     outputs = build(*(graph.inputs(f"x{i}", n) for i, n in enumerate(sizes)))
-    seen: set[int] = set()
-    stack = [e for rows in outputs.values() for e in rows if isinstance(e, Expr)]
-    count = 0
-    while stack:
-        node = stack.pop()
-        if node.index not in seen:
-            seen.add(node.index)
-            count += node.op not in ("const", "input")
-            stack.extend(node.args)
-    return count
+    roots = [value for rows in outputs.values() for value in rows]
+    return sum(node.op not in ("const", "input") for node in reachable(roots))

@@ -12,6 +12,9 @@ import numpy as np
 from alula.robots.multirotor import GRAVITY, Multirotor
 from alula.sim.mujoco.vehicles import Vehicles
 
+VEHICLES = 4
+"""Vehicles in one model. They do not touch; a MuJoCo step of four costs about as much as two of one."""
+
 FLYWHEEL_SHARE = 1e-6
 """Inertia of the flywheel in smallest moments of inertia of the vehicle [-]; see `build_model`."""
 
@@ -28,13 +31,14 @@ _OFF = (
 
 
 def build_model(robot: Multirotor, timestep: float) -> mujoco.MjModel:
-    """The compiled model of a robot; mass properties and gears are set by `set_vehicle`.
+    """The compiled model of VEHICLES copies of a robot; `set_vehicle` sets mass properties and gears.
 
-    Generalised positions are the free joint's (position_w 3, quat_wb 4), generalised velocities its
-    (velocity_w 3, angular_velocity_b 3): MuJoCo's own conventions are alula's. The controls are the
-    thrusts of the rotors [N] in robot order, at sites whose gear adds the reaction torque about body z.
+    For each vehicle in turn, generalised positions are the free joint's (position_w 3, quat_wb 4) and
+    velocities its (velocity_w 3, angular_velocity_b 3): MuJoCo's own conventions are alula's. The controls
+    are the thrusts of its rotors [N] in robot order, at sites whose gear adds the reaction torque about
+    body z.
 
-    Linear drag acts through actuators without control along the body axes, whose force is
+    Linear drag acts through three more actuators along the body axes, without control, whose force is
     -drag * velocity, so that the integrator sees it at each of its stages.
 
     Where the robot states a rotor inertia, the rotors' net angular momentum h = J_r sum(spin * speed) is
@@ -47,25 +51,33 @@ def build_model(robot: Multirotor, timestep: float) -> mujoco.MjModel:
     spec.option.timestep = timestep
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_RK4
     spec.option.gravity = [0.0, 0.0, -GRAVITY]
+    spec.option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
     spec.option.disableflags = sum(int(flag) for flag in _OFF)
-    base = spec.worldbody.add_body(name="base")
+    for slot in range(VEHICLES):
+        _add_vehicle(spec, robot, f"{slot}/")
+    return spec.compile()
+
+
+def _add_vehicle(spec: mujoco.MjSpec, robot: Multirotor, prefix: str) -> None:
+    base = spec.worldbody.add_body(name=f"{prefix}base")
     base.add_freejoint()
     _unit_inertia(base)
     for name, hub in zip(robot.rotor_names, robot.rotor_position_b, strict=True):
-        site = f"rotor/{name}"
+        site = f"{prefix}rotor/{name}"
         base.add_site(name=site, pos=list(hub))
         _site_actuator(spec, site, site, axis=2)
     if has_drag(robot):
-        base.add_site(name="centre")
+        base.add_site(name=f"{prefix}centre")
         for axis in range(3):
-            drag = _site_actuator(spec, f"drag/{'xyz'[axis]}", "centre", axis=axis)
+            drag = _site_actuator(spec, f"{prefix}drag/{'xyz'[axis]}", f"{prefix}centre", axis=axis)
             drag.gainprm = [0.0] * len(drag.gainprm)
             drag.biastype = mujoco.mjtBias.mjBIAS_AFFINE
     if has_flywheel(robot):
-        flywheel = base.add_body(name="flywheel")
-        flywheel.add_joint(name="flywheel", type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 0, 1])
+        flywheel = base.add_body(name=f"{prefix}flywheel")
+        flywheel.add_joint(
+            name=f"{prefix}flywheel", type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 0, 1]
+        )
         _unit_inertia(flywheel)
-    return spec.compile()
 
 
 def has_drag(robot: Multirotor) -> bool:
@@ -97,30 +109,35 @@ def _site_actuator(spec: mujoco.MjSpec, name: str, site: str, *, axis: int) -> m
 
 
 def set_vehicle(
-    model: mujoco.MjModel, data: mujoco.MjData, robot: Multirotor, vehicles: Vehicles, i: int
+    model: mujoco.MjModel, slot: int, robot: Multirotor, vehicles: Vehicles, i: int
 ) -> None:
-    """Give a model the mass, inertia, rotor torque and drag of vehicle i.
+    """Give one vehicle of a model the mass, inertia, rotor torque and drag of vehicle i.
+
+    MuJoCo's derived constants must be computed anew afterwards, by `mujoco.mj_setConst`.
 
     Args:
         model: a copy of `build_model(robot, ...)`, changed in place.
-        data: scratch space for MuJoCo's derived constants.
+        slot: which of the model's vehicles.
         robot: the nominal robot.
         vehicles: drawn parameters of N vehicles.
         i: which of them.
     """
     mass, inertia = vehicles.mass[i], vehicles.inertia[i]
+    base = 1 + slot * (2 if has_flywheel(robot) else 1)
     if has_flywheel(robot):
         axial = flywheel_inertia(robot)
         disc = np.array([0.5 * axial, 0.5 * axial, axial])
-        model.body_mass[2] = FLYWHEEL_SHARE * mass
-        model.body_inertia[2] = disc
-        mass, inertia = mass - model.body_mass[2], inertia - disc
-    model.body_mass[1] = mass
-    model.body_inertia[1] = inertia
-    n = robot.n_rotors
+        model.body_mass[base + 1] = FLYWHEEL_SHARE * mass
+        model.body_inertia[base + 1] = disc
+        mass, inertia = mass - model.body_mass[base + 1], inertia - disc
+    model.body_mass[base] = mass
+    model.body_inertia[base] = inertia
+    rotors = robot.n_rotors
+    first = slot * (rotors + (3 if has_drag(robot) else 0))
     # torque_z = -spin kappa thrust
-    model.actuator_gear[:n, 5] = -np.asarray(robot.rotor_spin) * vehicles.torque_per_thrust[i]
+    spin = np.asarray(robot.rotor_spin)
+    model.actuator_gear[first : first + rotors, 5] = -spin * vehicles.torque_per_thrust[i]
     if has_drag(robot):
         # force = bias_2 * velocity along the site's axis
-        model.actuator_biasprm[n : n + 3, 2] = -vehicles.drag_b[i]
-    mujoco.mj_setConst(model, data)
+        drag = slice(first + rotors, first + rotors + 3)
+        model.actuator_biasprm[drag, 2] = -vehicles.drag_b[i]

@@ -5,25 +5,15 @@ sensors and disturbances are applied here in NumPy, outside the kernels of `sim.
 of a control period are stepped by one call of `mujoco.rollout`.
 """
 
-# mujoco loads its names from a compiled module that the type checker cannot read.
-# pyright: reportAttributeAccessIssue=false
-
-import os
 from types import ModuleType
 
-import mujoco
 import numpy as np
-from mujoco import rollout
 
 from alula.errors import AlulaError
 from alula.robots.multirotor import GRAVITY, Multirotor
 from alula.sim.config import MAX_DELAY_STEPS, SimConfig
-from alula.sim.mujoco.model import (
-    build_model,
-    flywheel_inertia,
-    has_flywheel,
-    set_vehicle,
-)
+from alula.sim.mujoco.fleet import Fleet
+from alula.sim.mujoco.model import flywheel_inertia, has_flywheel
 from alula.sim.mujoco.rotors import RotorLag
 from alula.sim.mujoco.vehicles import draw_starts, draw_vehicles
 from alula.sim.multirotor.equations import Disturbance, Params, Rows, State
@@ -34,8 +24,6 @@ from alula.tasks.track import CostWeights, Reference
 MAX_TIMESTEP = 0.005
 """Largest physics step [s]: RK4 at half of the other simulator's usual step, on rotors solved exactly. What
 remains of the step is the thrust's centroid within it: tests/sim/mujoco bounds the difference to 0.5 ms."""
-
-_CONTROL = int(mujoco.mjtState.mjSTATE_CTRL) | int(mujoco.mjtState.mjSTATE_QFRC_APPLIED)
 
 
 class MujocoMultirotor:
@@ -74,26 +62,13 @@ class MujocoMultirotor:
         )
         self._substeps = int(np.ceil(config.control_dt / MAX_TIMESTEP - 1e-9))
         self._timestep = config.control_dt / self._substeps
-        model = build_model(robot, self._timestep)
-        # a copy for each flight: MuJoCo takes mass properties from the model
-        self._models = [model.__copy__() for _ in range(n_envs)]
-        threads = min(len(os.sched_getaffinity(0)), n_envs)
-        self._datas = [mujoco.MjData(model) for _ in range(threads)]
-        self._rollout = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._fleet = Fleet(robot, n_envs, self._substeps, self._timestep)
         self._lag = RotorLag(n_envs, self._substeps, self._timestep)
-        self._allocate(model)
+        self._allocate()
 
-    def _allocate(self, model: mujoco.MjModel) -> None:
-        n, r, k = self._n_envs, self.robot.n_rotors, self._substeps
-        state_size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
-        self._nv = model.nv
-        # time, qpos, qvel of the full physics state
-        self._twist = slice(1 + model.nq, 7 + model.nq)
-        self._physics = np.zeros((n, state_size))
-        self._path = np.zeros((n, k, state_size))
-        self._control = np.zeros((n, k, mujoco.mj_stateSize(model, _CONTROL)))
-        self._force = self._control[:, :, -model.nv :]
-        self._sensors = np.zeros((n, k, model.nsensordata))
+    def _allocate(self) -> None:
+        n, r = self._n_envs, self.robot.n_rotors
+        self._force = np.zeros((n, self._substeps, self._fleet.velocity.shape[1]))
         self._rotor_fraction = np.zeros((n, r))
         self._trajectory = np.zeros((n, self.task.TRAJECTORY_SIZE))
         self._steps = np.zeros(n, np.int64)
@@ -124,8 +99,7 @@ class MujocoMultirotor:
         """Start new episodes with new vehicles in the environments at index `rows`."""
         robot, rng, n = self.robot, self._rng, len(rows)
         self._vehicles.put(rows, vehicles)
-        for i in rows:
-            set_vehicle(self._models[i], self._datas[0], robot, self._vehicles, i)
+        self._fleet.set_vehicles(rows, self._vehicles)
         self._lag.set_lags(rows, vehicles.lag_up, vehicles.lag_down)
         if self._trajectories is not None:
             self._trajectory[rows] = self._trajectories[
@@ -135,13 +109,11 @@ class MujocoMultirotor:
         self._failed[rows] = False
         starts = draw_starts(rng, robot, self.config.start, n)
         reference = np.stack(self._reference(), axis=1)[rows]
-        self._physics[rows] = 0.0
-        self._physics[rows, 1:4] = starts.position + reference[:, 0:3]
-        self._physics[rows, 4:8] = starts.quat_wb
-        twist = np.concatenate(
-            [starts.velocity + reference[:, 3:6], starts.angular_velocity_b], axis=1
-        )
-        self._physics[rows, self._twist] = twist
+        pose, twist = self._fleet.position, self._fleet.velocity
+        pose[rows, 0:3] = starts.position + reference[:, 0:3]
+        pose[rows, 3:7] = starts.quat_wb
+        twist[rows, 0:3] = starts.velocity + reference[:, 3:6]
+        twist[rows, 3:6] = starts.angular_velocity_b
         self._rotor_fraction[rows] = starts.rotor_fraction
         gust = self.config.disturbances.gust * robot.mass * GRAVITY
         self._gust_w[rows] = gust * rng.standard_normal((n, 3))
@@ -201,12 +173,12 @@ class MujocoMultirotor:
 
     def state(self) -> RigidBodyState:
         """True state now, float64."""
-        physics = self._physics
+        pose, twist = self._fleet.position, self._fleet.velocity
         return RigidBodyState(
-            position_w=physics[:, 1:4].copy(),
-            velocity_w=physics[:, self._twist][:, 0:3].copy(),
-            quat_wb=physics[:, 4:8].copy(),
-            angular_velocity_b=physics[:, self._twist][:, 3:6].copy(),
+            position_w=pose[:, 0:3].copy(),
+            velocity_w=twist[:, 0:3].copy(),
+            quat_wb=pose[:, 3:7].copy(),
+            angular_velocity_b=twist[:, 3:6].copy(),
             rotor_fraction=self._rotor_fraction.copy(),
             reference_position_w=np.stack(self._reference()[0:3], axis=1),
         )
@@ -216,11 +188,11 @@ class MujocoMultirotor:
 
         Clocks, references, vehicles and the flags of failed episodes stay as they are.
         """
-        self._physics[:, 1:4] = state.position_w
-        self._physics[:, 4:8] = state.quat_wb
-        self._physics[:, self._twist] = np.concatenate(
-            [state.velocity_w, state.angular_velocity_b], axis=1
-        )
+        pose, twist = self._fleet.position, self._fleet.velocity
+        pose[:, 0:3] = state.position_w
+        pose[:, 3:7] = state.quat_wb
+        twist[:, 0:3] = state.velocity_w
+        twist[:, 3:6] = state.angular_velocity_b
         self._rotor_fraction = np.array(state.rotor_fraction, np.float64)
 
     def _fly(self) -> None:
@@ -230,25 +202,13 @@ class MujocoMultirotor:
         span = robot.throttle_max - robot.throttle_min
         throttle = robot.throttle_min + 0.5 * (applied + 1.0) * span
         fraction, thrust = self._lag.respond(self._rotor_fraction, throttle, robot.thrust_curve)
-        self._control[:, :, : robot.n_rotors] = thrust * v.thrust_scale[:, None, :]
         # the free joint's generalised force is the force in w and the torque in b
         self._force[:, :, 0:3] = (v.force_w + self._gust_w)[:, None, :]
         self._force[:, :, 3:6] = v.torque_b[:, None, :]
         if has_flywheel(robot):
             self._spin_flywheel(fraction)
         self._rotor_fraction = fraction[:, -1].copy()
-        self._rollout.rollout(
-            self._models,
-            self._datas,
-            self._physics,
-            self._control,
-            control_spec=_CONTROL,
-            skip_checks=True,
-            nstep=self._substeps,
-            state=self._path,
-            sensordata=self._sensors,
-        )
-        self._physics[:] = self._path[:, -1]
+        self._fleet.advance(thrust * v.thrust_scale[:, None, :], self._force)
 
     def _spin_flywheel(self, fraction: np.ndarray) -> None:
         """Give the flywheel the rotors' net angular momentum, and its change as the hinge's torque."""
@@ -257,8 +217,8 @@ class MujocoMultirotor:
         momentum = (robot.rotor_inertia * robot.rotor_speed_max) * (
             fraction @ np.asarray(robot.rotor_spin, np.float64)
         )
-        self._physics[:, 8] = 0.0
-        self._physics[:, self._twist.stop] = momentum[:, 0] / flywheel_inertia(robot)
+        self._fleet.position[:, 7] = 0.0
+        self._fleet.velocity[:, 6] = momentum[:, 0] / flywheel_inertia(robot)
         self._force[:, :, 6] = np.diff(momentum, axis=1) / self._timestep
 
     def _gust(self) -> None:
@@ -271,12 +231,12 @@ class MujocoMultirotor:
             self._gust_w = a * self._gust_w + sigma * self._rng.standard_normal((self._n_envs, 3))
 
     def _state(self) -> State:
-        columns = np.ascontiguousarray(self._physics.T)
-        twist = columns[self._twist]
+        pose = np.ascontiguousarray(self._fleet.position.T)
+        twist = np.ascontiguousarray(self._fleet.velocity.T)
         return State(
-            position_w=list(columns[1:4]),
+            position_w=list(pose[0:3]),
             velocity_w=list(twist[0:3]),
-            quat_wb=list(columns[4:8]),
+            quat_wb=list(pose[3:7]),
             angular_velocity_b=list(twist[3:6]),
             rotor_fraction=list(np.ascontiguousarray(self._rotor_fraction.T)),
         )
@@ -286,14 +246,14 @@ class MujocoMultirotor:
         return self.task.reference(time, self._trajectory.T)
 
     def _outside(self, reference: Rows) -> np.ndarray:
-        limits, twist = self.config.limits, self._physics[:, self._twist]
-        error = self._physics[:, 1:4] - np.stack(reference[0:3], axis=1)
+        limits, twist = self.config.limits, self._fleet.velocity
+        error = self._fleet.position[:, 0:3] - np.stack(reference[0:3], axis=1)
         # a comparison with NaN is false: a state that is not finite is outside
         inside = (
             (np.abs(error) <= limits.position).all(axis=1)
             & (np.abs(twist[:, 0:3]) <= limits.velocity).all(axis=1)
             & (np.abs(twist[:, 3:6]) <= limits.angular_velocity).all(axis=1)
-            & np.isfinite(self._physics).all(axis=1)
+            & np.isfinite(self._fleet.position).all(axis=1)
         )
         return np.logical_not(inside)
 
