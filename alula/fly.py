@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +205,9 @@ def _load_beside(*modules: str) -> None:
 
     def load() -> None:
         for module in modules:
-            __import__(module)
+            # What is wrong with a module is said where it is used
+            with suppress(ImportError):
+                import_module(module)
 
     threading.Thread(target=load, daemon=True).start()
 
