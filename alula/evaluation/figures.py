@@ -86,7 +86,9 @@ def trajectories(flight: Flight, moving: bool) -> list[Figure]:
                 svg=chart(lines, axes, f"Trajectories, x against {name}"),
                 note=f"{len(lines) - moving} of the evaluated flights from random starts"
                 + (
-                    ", and the reference (dashed)." if moving else ", each ending on the set-point."
+                    ", and the reference (dashed)."
+                    if moving
+                    else " to the set-point at the origin."
                 ),
             )
         )

@@ -114,12 +114,16 @@ def figures(items: list[str], *, wide: bool = False) -> str:
     return f'<div class="figures{" wide" if wide else ""}">{"".join(items)}</div>'
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table of cells that are HTML already; the first of each row is its heading."""
+def table(head: list[str], rows: list[list[str]], *, breakable: bool = False) -> str:
+    """A table of cells that are HTML already; the first of each row is its heading.
+
+    Long words, such as hashes, are broken where `breakable`; else a wide table scrolls sideways.
+    """
+    kind = ' class="any"' if breakable else ""
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>'
-        + "".join(f'<td class="any">{cell}</td>' for cell in row[1:])
+        + "".join(f"<td{kind}>{cell}</td>" for cell in row[1:])
         + "</tr>"
         for row in rows
     )

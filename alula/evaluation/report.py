@@ -132,7 +132,7 @@ def _headline(policy: Policy, study: Study, checks: Sequence[Check]) -> str:
     preset = contract.training.get("preset", "policy")
     tiles = "".join(_tiles(e) for e, _ in study.evaluations[:2])
     items = "".join(
-        f'<li class="{"good" if check.passed else "bad"}">{html.escape(check.text)}</li>'
+        f"<li{'' if check.passed else ' class=bad'}>{html.escape(check.text)}</li>"
         for check in checks
     )
     return (
@@ -150,7 +150,7 @@ def _sentence(study: Study) -> str:
         m = e.metrics
         where = "alula's physics" if e.sim == "multirotor" else "MuJoCo"
         error = _main_error(e)[0]
-        ending = f", {_cm(error)} cm from where they should be" if error is not None else ""
+        ending = f", on average {_cm(error)} cm off" if error is not None else ""
         parts.append(f"{m.survived} of {m.episodes} flights stayed up in {where}{ending}")
     return "; ".join(parts) + "."
 
@@ -229,7 +229,7 @@ def _contract(contract: Contract) -> str:
         [
             html.escape(a.name),
             html.escape(a.meaning),
-            f"{a.low:g} to {a.high:g} {html.escape(a.unit)}",
+            f"{a.low:g} to {a.high:g} {html.escape(a.unit.strip('-'))}",
         ]
         for a in contract.action
     ]
@@ -249,7 +249,7 @@ def _provenance(policy: Policy, study: Study, facts: Mapping[str, str]) -> str:
         f"replayed within {policy.golden_max_abs_diff:.2g}",
     }
     rows |= {
-        f"Training {key.replace('_', ' ')}": str(value)
+        "Training time [s]" if key == "train_s" else f"Training {key.replace('_', ' ')}": str(value)
         for key, value in contract.training.items()
         if isinstance(value, str | int | float)
     }
@@ -262,7 +262,7 @@ def _robot(robot: Multirotor) -> str:
     rows = [
         [
             html.escape(key.replace("_", " ")),
-            f"{html.escape(_value(getattr(robot, key)))} {html.escape(unit) if len(unit) < 8 else ''}",
+            f"{html.escape(_value(getattr(robot, key)))} {html.escape(unit) if 1 < len(unit) < 8 else ''}",
             html.escape(robot.sources.get(key, "not stated")),
         ]
         for key, unit in UNITS.items()

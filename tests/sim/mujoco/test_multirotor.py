@@ -335,3 +335,39 @@ def test_the_step_is_fine_enough(monkeypatch: pytest.MonkeyPatch) -> None:
             made.step(action)
         ends.append(made.state().position_w)
     assert np.abs(ends[0] - ends[1]).max() < 5e-4
+
+
+@pytest.mark.parametrize("rate", [9e5, 2e6, np.nan], ids=["diverging", "absurd", "nan"])
+def test_a_lost_vehicle_leaves_the_others_alone(rate: float) -> None:
+    # five vehicles: four share a MuJoCo model with the lost one or not
+    robot = body(inertia=(0.01, 0.015, 0.02), rotor_inertia=2e-5, drag_b=(0.1, 0.1, 0.1))
+    config = replace(CALM, start=Start(at_rest=0.0), limits=Limits(position=1e3))
+    flights = []
+    for lost in (False, True):
+        made = simulator(robot, config, 5)
+        if lost:
+            state = made.state()
+            state.angular_velocity_b[1] = (rate, 0.8 * rate, 0.7 * rate)
+            made.place(state)
+        for _ in range(20):
+            t = made.step(np.full((5, 4), 0.3, np.float32))
+        flights.append((made.state(), t))
+    others = [0, 2, 3, 4]
+    (a, _), (b, t) = flights
+    np.testing.assert_array_equal(a.position_w[others], b.position_w[others])
+    np.testing.assert_array_equal(a.angular_velocity_b[others], b.angular_velocity_b[others])
+    assert t.terminated.tolist() == [False, True, False, False, False]
+    assert not np.isfinite(b.position_w[1]).all() or np.abs(b.angular_velocity_b[1]).max() > 1e3
+
+
+def test_a_lost_vehicle_starts_its_next_episode_whole() -> None:
+    made = MujocoMultirotor(body(), hover, CALM, 3, auto_reset=True)
+    made.reset(0)
+    state = made.state()
+    state.position_w[2] = np.nan
+    made.place(state)
+    t = made.step(np.zeros((3, 4), np.float32))
+    assert t.terminated.tolist() == [False, False, True]
+    t = made.step(np.zeros((3, 4), np.float32))
+    assert not t.terminated.any()
+    assert np.isfinite(t.observation).all()
