@@ -275,7 +275,8 @@ def bench(command: cli.Bench) -> Outcome:
             text = (
                 f"{preset.name}: {data['steps_per_s'] / 1e6:.1f} M full steps/s on one core "
                 f"({data['steps_per_s_min'] / 1e6:.1f} to {data['steps_per_s_max'] / 1e6:.1f}, "
-                f"{data['repeats']} measurements, {data['n_envs']} environments)"
+                f"{data['repeats']} measurements, {data['n_envs']} environments), "
+                f"{data['noisy_steps_per_s'] / 1e6:.1f} M with sensor noise"
             )
         case "train":
             data = bench_train(preset, repeats=command.repeats)
