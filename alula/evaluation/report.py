@@ -217,7 +217,7 @@ def _contract(contract: Contract) -> str:
     observed = [
         [
             html.escape(e.name),
-            f"{e.size}" + (f" \u00d7 {e.history} past" if e.history > 1 else ""),
+            f"{e.size}" + (f"&nbsp;\u00d7&nbsp;{e.history}" if e.history > 1 else ""),
             html.escape(e.unit),
             html.escape(e.frame),
             f"{e.noise:.3g}",
@@ -255,7 +255,8 @@ def _provenance(policy: Policy, study: Study, facts: Mapping[str, str]) -> str:
     }
     # what the caller states goes last, and wins
     rows |= dict(facts)
-    return table(["", ""], [[html.escape(key), html.escape(value)] for key, value in rows.items()])
+    cells = [[html.escape(key), html.escape(value)] for key, value in rows.items()]
+    return table(["", ""], cells, breakable=True)
 
 
 def _robot(robot: Multirotor) -> str:
