@@ -193,7 +193,7 @@ class ShortHorizonLearner:
         """Go on from `snapshot`, bit for bit.
 
         Raises:
-            AlulaError: an array is missing or has another shape.
+            AlulaError: an array is missing or has another shape or type.
         """
         for name, array in self._live().items():
             stored = snapshot.get(name)
@@ -201,7 +201,7 @@ class ShortHorizonLearner:
                 raise AlulaError(f"checkpoint does not fit: {name}")
             array[:] = stored
         counts = snapshot.get("counts")
-        if counts is None or counts.shape != (4,):
+        if counts is None or counts.shape != (4,) or counts.dtype.kind != "i" or counts.min() < 0:
             raise AlulaError("checkpoint does not fit: counts")
         self.updates_done, self.env_steps = int(counts[0]), int(counts[1])
         self.actor_adam.steps, self.critic_adam.steps = int(counts[2]), int(counts[3])
