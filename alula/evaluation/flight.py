@@ -19,7 +19,7 @@ Act = Callable[[np.ndarray], np.ndarray]
 """Observations [N, O] to actions [N, A]."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Trace:
     """Everything about the first K episodes of a flight, T steps long."""
 
@@ -117,32 +117,26 @@ def fly(
         if fresh.any():
             failed_at[fresh] = t
             failure[fresh] = _kind(state, error, config.limits)[fresh]
-        rows.append(
-            (
-                state.position_w[:k].copy(),
-                state.reference_position_w[:k].copy(),
-                state.velocity_w[:k].copy(),
-                state.quat_wb[:k].copy(),
-                state.angular_velocity_b[:k].copy(),
-                state.rotor_fraction[:k].copy(),
-                action[:k],
-            )
-        )
-    columns = [np.stack(column) for column in zip(*rows, strict=True)]
+        rows.append(_sample(state, action, k))
     return Flight(
         control_dt=config.control_dt,
         position_error=position_error,
         failed_at=failed_at,
         failure=failure,
-        trace=Trace(
-            position_w=columns[0],
-            reference_w=columns[1],
-            velocity_w=columns[2],
-            quat_wb=columns[3],
-            angular_velocity_b=columns[4],
-            rotor_fraction=columns[5],
-            action=columns[6],
-        ),
+        trace=Trace(*(np.stack(column) for column in zip(*rows, strict=True))),
+    )
+
+
+def _sample(state: RigidBodyState, action: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+    """One row of a `Trace`, in the order of its fields."""
+    return (
+        state.position_w[:k].copy(),
+        state.reference_position_w[:k].copy(),
+        state.velocity_w[:k].copy(),
+        state.quat_wb[:k].copy(),
+        state.angular_velocity_b[:k].copy(),
+        state.rotor_fraction[:k].copy(),
+        action[:k],
     )
 
 

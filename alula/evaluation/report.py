@@ -12,7 +12,7 @@ from alula.evaluation import figures as fig
 from alula.evaluation.evaluate import Evaluation
 from alula.evaluation.metrics import LAST_S, STARTUP_S, Interval
 from alula.evaluation.page import figures, page, section, table
-from alula.evaluation.study import SWEEP_EPISODES, SWEEP_S, Study
+from alula.evaluation.study import SWEEP_S, Study
 from alula.policies.contract import Contract
 from alula.policies.files import read_bounded, write_files
 from alula.policies.onnx_file import Policy
@@ -64,16 +64,36 @@ def write_report(
     path = Path(path)
     if not study.evaluations:
         raise AlulaError("study holds 0 evaluations; allowed: at least one")
-    contract, runs = policy.contract, study.evaluations
-    moving = contract.task != "hover"
-    body = [
+    parts = [
         _headline(policy, study, checks),
+        *_flown(study, moving=policy.contract.task != "hover"),
+    ]
+    if training_log is not None:
+        curves = fig.training_figures(Path(training_log))
+        parts.append(section("Training", "", figures([f.html() for f in curves], wide=True)))
+    if images:
+        parts.append(
+            section("Identification", "", figures([_image(*item) for item in images], wide=True))
+        )
+    parts.append(section("What the policy sees and commands", "", _contract(policy.contract)))
+    parts.append(section("Where it comes from", "", _provenance(policy, study, facts or {})))
+    parts.append(section("The robot", "", _robot(study.robot)))
+    parts.append(f"<footer>Written by alula {html.escape(alula.__version__)}.</footer>")
+    text = page(f"{study.robot.name} {policy.contract.task}: flight report", "".join(parts))
+    write_files(path.parent, {path.name: text.encode()}, overwrite=overwrite)
+    return path
+
+
+def _flown(study: Study, *, moving: bool) -> list[str]:
+    """The sections about flights."""
+    step = (*fig.step_figures(study), fig.rotor_figure(study, study.robot))
+    return [
         section(
             "The figures",
             "95 % intervals below each figure: Wilson's for success, bootstrap over episodes for means, "
             "order statistics for the percentile. Starts, disturbances and noise come from seeds that "
             "no training uses.",
-            _numbers([e for e, _ in runs]),
+            _numbers([e for e, _ in study.evaluations]),
         ),
         section(
             "Trajectories", "", figures([f.html() for f in _flights(study, moving)], wide=True)
@@ -81,14 +101,13 @@ def write_report(
         section(
             "Step response and rotor commands",
             "The same manoeuvre in both simulators, which share no physics code.",
-            figures(
-                [f.html() for f in (*fig.step_figures(study), fig.rotor_figure(study, study.robot))]
-            ),
+            figures([f.html() for f in step]),
         ),
         section(
             "Robustness",
-            f"One quantity changed, all else nominal, in alula's physics; {SWEEP_EPISODES} flights of "
-            f"{SWEEP_S:g} s a point, error over the last second. Shaded: the range met in training.",
+            f"One quantity changed, all else nominal, in alula's physics; "
+            f"{study.sweeps[0].metrics[0].episodes} flights of {SWEEP_S:g} s a point, error over the "
+            "last second. Shaded: the range met in training.",
             figures(
                 [
                     f"<figure>{a.html()}{b.html()}</figure>"
@@ -97,20 +116,6 @@ def write_report(
             ),
         ),
     ]
-    if training_log is not None:
-        curves = fig.training_figures(Path(training_log))
-        body.append(section("Training", "", figures([f.html() for f in curves], wide=True)))
-    if images:
-        body.append(
-            section("Identification", "", figures([_image(*item) for item in images], wide=True))
-        )
-    body.append(section("What the policy sees and commands", "", _contract(contract)))
-    body.append(section("Where it comes from", "", _provenance(policy, study, facts or {})))
-    body.append(section("The robot", "", _robot(study.robot)))
-    body.append(f"<footer>Written by alula {html.escape(alula.__version__)}.</footer>")
-    text = page(f"{contract.robot} {contract.task}: flight report", "".join(body))
-    write_files(path.parent, {path.name: text.encode()}, overwrite=overwrite)
-    return path
 
 
 def _flights(study: Study, moving: bool) -> list[fig.Figure]:

@@ -137,91 +137,83 @@ def sweeps(
 ) -> tuple[Sweep, ...]:
     """Robustness over mass, thrust, rotor lag, action delay and gusts; all points of one in one flight."""
     r, dt_ms = config.randomization, config.control_dt * 1e3
-    steps = round(SWEEP_S / config.control_dt)
-    nominal = evaluation_config(config, steps=steps, nominal=True)
-
-    def varied(
-        values: tuple[float, ...],
-        setting: SimConfig,
-        apply: Callable[[MultirotorSimulator, np.ndarray], None],
-    ) -> tuple[Metrics, ...]:
-        simulator = _simulator(robot, task, setting, episodes * len(values))
-        each = np.repeat(values, episodes)
-        flight = fly(
-            policy.act, simulator, setting, steps=steps, seed=evaluation_seed(seed), traced=0,
-            prepare=lambda: apply(simulator, each),
-        )  # fmt: skip
-        return tuple(
-            measure(_part(flight, slice(k * episodes, (k + 1) * episodes)))
-            for k in range(len(values))
-        )
-
+    nominal = evaluation_config(config, steps=round(SWEEP_S / config.control_dt), nominal=True)
+    sweep = _Sweeper(policy, robot, task, seed, episodes)
     out: list[Sweep] = []
-    for name, key, half in (("mass", "mass", r.mass), ("thrust", "thrust", r.thrust)):
-        factors = (0.6, 0.8, 1.0, 1.2, 1.4)
-        metrics = varied(factors, nominal, lambda s, f, key=key: s.scale_parameters(**{key: f}))
-        out.append(
-            Sweep(
-                name=name, unit="\u00d7 nominal", values=factors, trained=(1.0 - half, 1.0 + half),
-                metrics=metrics,
-            )
-        )  # fmt: skip
-    factors = (0.4, 0.7, 1.0, 1.4, 2.0)
-    out.append(
-        Sweep(
-            name="rotor lag", unit="\u00d7 nominal", values=factors,
-            trained=(1.0 - r.lag, 1.0 + r.lag),
-            metrics=varied(factors, nominal, lambda s, f: s.scale_parameters(lag=f)),
-        )
-    )  # fmt: skip
+    for name, key, half, factors in (
+        ("mass", "mass", r.mass, (0.6, 0.8, 1.0, 1.2, 1.4)),
+        ("thrust", "thrust", r.thrust, (0.6, 0.8, 1.0, 1.2, 1.4)),
+        ("rotor lag", "lag", r.lag, (0.4, 0.7, 1.0, 1.4, 2.0)),
+    ):
+        metrics = sweep.fly(nominal, factors, lambda s, f, key=key: s.scale_parameters(**{key: f}))
+        trained = (1.0 - half, 1.0 + half)
+        unit = "\u00d7 nominal"
+        out.append(Sweep(name=name, unit=unit, values=factors, trained=trained, metrics=metrics))
     late = replace(nominal, randomization=Randomization(action_delay_steps=(0, MAX_DELAY_STEPS)))
     delays = tuple(float(d) for d in range(MAX_DELAY_STEPS + 1))
+    low, high = r.action_delay_steps
     out.append(
         Sweep(
-            name="action delay", unit="ms", values=tuple(d * dt_ms for d in delays),
-            trained=(r.action_delay_steps[0] * dt_ms, r.action_delay_steps[1] * dt_ms),
-            metrics=varied(delays, late, lambda s, d: s.set_action_delay(d.astype(np.int64))),
+            name="action delay",
+            unit="ms",
+            values=tuple(d * dt_ms for d in delays),
+            trained=(low * dt_ms, high * dt_ms),
+            metrics=sweep.fly(late, delays, lambda s, d: s.set_action_delay(d.astype(np.int64))),
         )
-    )  # fmt: skip
-    out.append(_gusts(policy, robot, task, nominal, config, seed=seed, episodes=episodes))
+    )
+    # the gusts' strength belongs to the whole simulator, so each level has its own flight
+    levels = (0.0, 0.05, 0.1, 0.2)
+    gusts = [replace(nominal.disturbances, gust=level) for level in levels]
+    out.append(
+        Sweep(
+            name="gust force",
+            unit="% of weight, std",
+            values=tuple(100.0 * level for level in levels),
+            trained=(0.0, 100.0 * config.disturbances.gust),
+            metrics=tuple(
+                sweep.fly(replace(nominal, disturbances=d), (0.0,), lambda s, _: None)[0]
+                for d in gusts
+            ),
+        )
+    )
     return tuple(out)
 
 
-def _gusts(
-    policy: Policy,
-    robot: Multirotor,
-    task: ModuleType,
-    nominal: SimConfig,
-    config: SimConfig,
-    *,
-    seed: int,
-    episodes: int,
-) -> Sweep:
-    # the gusts' strength belongs to the whole simulator, so each has its own
-    levels = (0.0, 0.05, 0.1, 0.2)
-    metrics = []
-    for level in levels:
-        setting = replace(nominal, disturbances=replace(nominal.disturbances, gust=level))
-        simulator = _simulator(robot, task, setting, episodes)
-        steps = setting.episode_steps
-        flight = fly(
-            policy.act, simulator, setting, steps=steps, seed=evaluation_seed(seed), traced=0
+@dataclass(frozen=True)
+class _Sweeper:
+    """What all flights of the sweeps have in common."""
+
+    policy: Policy
+    robot: Multirotor
+    task: ModuleType
+    seed: int
+    episodes: int
+
+    def fly(
+        self,
+        setting: SimConfig,
+        values: tuple[float, ...],
+        apply: Callable[[MultirotorSimulator, np.ndarray], None],
+    ) -> tuple[Metrics, ...]:
+        """Metrics at each value; `apply` sets each environment's own value after the reset."""
+        n = self.episodes
+        trajectory = (
+            np.array([figure_eight(2.0, 1.0, LAP_S)]) if self.task.TRAJECTORY_SIZE else None
         )
-        metrics.append(measure(flight))
-    return Sweep(
-        name="gust force",
-        unit="% of weight, std",
-        values=tuple(100.0 * level for level in levels),
-        trained=(0.0, 100.0 * config.disturbances.gust),
-        metrics=tuple(metrics),
-    )
-
-
-def _simulator(
-    robot: Multirotor, task: ModuleType, config: SimConfig, n: int
-) -> MultirotorSimulator:
-    trajectory = np.array([figure_eight(2.0, 1.0, LAP_S)]) if task.TRAJECTORY_SIZE else None
-    return MultirotorSimulator(robot, task, config, n, trajectories=trajectory, auto_reset=False)
+        simulator = MultirotorSimulator(
+            self.robot, self.task, setting, n * len(values), trajectories=trajectory,
+            auto_reset=False,
+        )  # fmt: skip
+        flight = fly(
+            self.policy.act,
+            simulator,
+            setting,
+            steps=setting.episode_steps,
+            seed=evaluation_seed(self.seed),
+            traced=0,
+            prepare=lambda: apply(simulator, np.repeat(values, n)),
+        )
+        return tuple(measure(_part(flight, slice(k * n, (k + 1) * n))) for k in range(len(values)))
 
 
 def _part(flight: Flight, episodes: slice) -> Flight:
