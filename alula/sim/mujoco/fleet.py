@@ -28,6 +28,9 @@ class Fleet:
 
     def __init__(self, robot: Multirotor, n_envs: int, steps: int, timestep: float) -> None:
         self._robot, self._n, self._steps = robot, n_envs, steps
+        # diverged flights are counted here; MuJoCo would write a MUJOCO_LOG.TXT into the working directory
+        if mujoco.get_mju_user_warning() is None:
+            mujoco.set_mju_user_warning(lambda message: None)
         groups = -(-n_envs // VEHICLES)
         self._last = (steps - 0.5) * timestep
         model = build_model(robot, timestep)

@@ -19,7 +19,6 @@ from alula.sim.mujoco.vehicles import draw_starts, draw_vehicles
 from alula.sim.multirotor.equations import Disturbance, Params, Rows, State
 from alula.sim.protocol import RigidBodyState, Transition
 from alula.sim.sensors import Sensed, noise_rows, sense
-from alula.tasks.track import CostWeights, Reference
 
 MAX_TIMESTEP = 0.005
 """Largest physics step [s]: RK4 at half of the other simulator's usual step, on rotors solved exactly. What
@@ -43,15 +42,14 @@ class MujocoMultirotor:
         *,
         trajectories: np.ndarray | None = None,
         auto_reset: bool = True,
-        weights: CostWeights | None = None,
     ) -> None:
-        """Args as `alula.build.build_simulator`; `weights` are the reward's."""
+        """Args as `alula.build.build_simulator`."""
         if n_envs < 1:
             raise AlulaError(f"n_envs is {n_envs}; allowed: >= 1")
         self.robot, self.task, self.config, self.auto_reset = robot, task, config, auto_reset
         self._n_envs = n_envs
         self._trajectories = _check_trajectories(task, trajectories)
-        self._weights = (weights or CostWeights()).rows(robot.hover_action)
+        self._weights = task.CostWeights().rows(robot.hover_action)
         self._noise = config.noise * np.array(
             noise_rows(
                 robot.position_noise,
@@ -146,7 +144,7 @@ class MujocoMultirotor:
             self._state(),
             list(action.T.astype(np.float64)),
             list(previous.T.astype(np.float64)),
-            Reference.from_rows(reference),
+            self.task.Reference.from_rows(reference),
             self._weights,
         )
         self._failed |= self._outside(reference)
@@ -270,7 +268,7 @@ class MujocoMultirotor:
     def _observe(self, reference: list[np.ndarray]) -> np.ndarray:
         sample = self._sensed[self._index, -1 - self._vehicles.observation_delay]
         present = self.task.observe(
-            Sensed.from_rows(list(sample.T)), Reference.from_rows(reference)
+            Sensed.from_rows(list(sample.T)), self.task.Reference.from_rows(reference)
         )
         past = self._history.reshape(self._n_envs, -1)
         return np.concatenate([np.stack(present, axis=1), past], axis=1, dtype=np.float32)
@@ -300,7 +298,7 @@ class MujocoMultirotor:
             params,
             disturbance,
             [v.action_delay, v.observation_delay],
-            Reference.from_rows(reference),
+            self.task.Reference.from_rows(reference),
         )
         return np.stack(rows, axis=1).astype(np.float32)
 
