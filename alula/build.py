@@ -6,6 +6,7 @@ from typing import Any, Literal, assert_never
 
 import numpy as np
 
+from alula.errors import AlulaError
 from alula.policies.contract import ACTION_HISTORY, ActionEntry, Contract, ObservationEntry
 from alula.presets import Preset, TaskName
 from alula.robots.multirotor import Multirotor
@@ -123,17 +124,22 @@ def build_contract(
     )
 
 
-def sim_config_from_json(table: dict[str, Any]) -> SimConfig:
-    """The flight setting stored in a policy file (`contract.training["sim"]`)."""
-    randomization = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in table["randomization"].items()
-    }
-    return SimConfig(
-        **{
-            **table,
+def sim_config_from_json(table: Any) -> SimConfig:
+    """The flight setting stored in a policy file (`contract.training["sim"]`).
+
+    Raises:
+        AlulaError: a setting is missing, unknown, of another type, or out of its range.
+    """
+    try:
+        draws: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in table["randomization"].items()
+        }
+        parts: dict[str, Any] = {
             "start": Start(**table["start"]),
             "limits": Limits(**table["limits"]),
-            "randomization": Randomization(**randomization),
+            "randomization": Randomization(**draws),
             "disturbances": Disturbances(**table["disturbances"]),
         }
-    )
+        return SimConfig(**{**table, **parts})
+    except (TypeError, KeyError, AttributeError) as e:
+        raise AlulaError(f"the policy's flight setting cannot be read: {e}") from None

@@ -6,7 +6,7 @@ prints both as straight-line C over vectors of environments; another back end ne
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,7 +198,7 @@ class Argument:
 def c_function(
     name: str,
     arguments: Sequence[Argument],
-    build: Callable[..., dict[str, Sequence[Any]]],
+    build: Callable[..., Mapping[str, Sequence[Any]]],
 ) -> str:
     """C source of `name(inputs..., outputs...)`, recorded by calling `build` with symbols.
 
@@ -232,7 +232,7 @@ _C = {
 }
 
 
-def _body(graph: Graph, outputs: dict[str, Sequence[Any]], uniform: set[str]) -> list[str]:
+def _body(graph: Graph, outputs: Mapping[str, Sequence[Any]], uniform: set[str]) -> list[str]:
     """Statements in the order in which the function computed them, inputs just before their first use.
 
     That order keeps independent operations side by side; printing each output's whole tree in turn makes long
@@ -292,7 +292,7 @@ def _value(node: Expr, uniform: set[str]) -> str:
     return _C[node.op].format(*(f"t{a.index}" for a in node.args))
 
 
-def count_flops(build: Callable[..., dict[str, Sequence[Any]]], sizes: Sequence[int]) -> int:
+def count_flops(build: Callable[..., Mapping[str, Sequence[Any]]], sizes: Sequence[int]) -> int:
     """Floating-point operations (+ - * / sqrt max min, each one) of a recorded function."""
     graph = Graph()
     outputs = build(*(graph.inputs(f"x{i}", n) for i, n in enumerate(sizes)))

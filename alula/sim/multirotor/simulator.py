@@ -131,9 +131,12 @@ def sensor_noise(robot: Multirotor) -> list[float]:
 def _trajectory_bank(task: ModuleType, trajectories: np.ndarray | None) -> np.ndarray:
     if task.TRAJECTORY_SIZE == 0:
         return np.zeros((1, 1), np.float32)
-    if trajectories is None:
-        trajectories = task.random_trajectories(np.random.default_rng(0), 4096)
-    bank = np.ascontiguousarray(np.atleast_2d(trajectories), np.float32)
+    rows: np.ndarray = (
+        task.random_trajectories(np.random.default_rng(0), 4096)
+        if trajectories is None
+        else np.atleast_2d(trajectories)
+    )
+    bank = np.ascontiguousarray(rows, np.float32)
     fits = bank.ndim == 2 and len(bank) >= 1 and bank.shape[1] == task.TRAJECTORY_SIZE
     if not fits or not np.isfinite(bank).all():
         raise AlulaError(
