@@ -8,7 +8,9 @@ stays, so that the run can be resumed.
 import csv
 import io
 import json
+import signal
 import subprocess
+import threading
 import time
 from collections import deque
 from dataclasses import asdict, astuple, dataclass, fields
@@ -51,7 +53,7 @@ class TrainingResult:
     network: Network
     """The actor."""
     history: list[UpdateStatistics]
-    """One entry an update, those before a resume excluded."""
+    """One entry an update, those before a resume included."""
 
 
 def train(
@@ -81,15 +83,15 @@ def train(
     started = time.perf_counter()
     learner = ShortHorizonLearner(robot, build_task(preset.task), preset.sim, preset.algo, seed)
     config = resolved_config(preset, robot, seed)
-    if resume is not None:
-        _resume(learner, resume / CHECKPOINT, config)
+    history = [] if resume is None else _resume(learner, resume / CHECKPOINT, config)
     write_files(out, {CONFIG: config.encode()}, overwrite=True)
     begun = time.perf_counter()
-    run = _Run(learner, preset, robot, seed, out, config)
+    run = _Run(learner, preset, robot, seed, out, config, history)
     try:
-        with _ProgressBar(preset, enabled=progress) as bar:
+        with _ProgressBar(preset, enabled=progress) as bar, _HeldSignals() as held:
             while learner.updates_done < preset.algo.updates:
                 run.update(bar)
+                held.deliver()
     except KeyboardInterrupt:
         if run.best is not None:
             run.finish(run.best, interrupted=True)
@@ -130,10 +132,11 @@ class _Run:
         seed: int,
         out: Path,
         config: str,
+        history: list[UpdateStatistics],
     ) -> None:
         self.learner, self.preset, self.robot = learner, preset, robot
         self.seed, self.out, self.config = seed, out, config
-        self.history: list[UpdateStatistics] = []
+        self.history = history
         self.best: Network | None = None
         self._best_cost = float("inf")
         self._recent: deque[float] = deque(maxlen=SMOOTHING)
@@ -156,7 +159,11 @@ class _Run:
     def save(self) -> None:
         """Write metrics and checkpoint."""
         checkpoint = io.BytesIO()
-        np.savez(checkpoint, config=np.array(self.config), **self.learner.snapshot())
+        np.savez(
+            checkpoint,
+            allow_pickle=False,
+            **{"config": np.array(self.config), "history": self._table()} | self.learner.snapshot(),
+        )
         write_files(
             self.out,
             {METRICS: self._metrics().encode(), CHECKPOINT: checkpoint.getvalue()},
@@ -187,13 +194,15 @@ class _Run:
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(["update", *(f.name for f in fields(UpdateStatistics))])
-        first = self.learner.updates_done - len(self.history) + 1
         for i, row in enumerate(self.history):
-            writer.writerow([first + i, *astuple(row)])
+            writer.writerow([i + 1, *astuple(row)])
         return text.getvalue()
 
+    def _table(self) -> np.ndarray:
+        return np.array([astuple(row) for row in self.history], np.float64)
 
-def _resume(learner: ShortHorizonLearner, path: Path, config: str) -> None:
+
+def _resume(learner: ShortHorizonLearner, path: Path, config: str) -> list[UpdateStatistics]:
     if not path.is_file():
         raise AlulaError(f"nothing to resume: {path} does not exist")
     if path.stat().st_size > MAX_CHECKPOINT_BYTES:
@@ -210,6 +219,48 @@ def _resume(learner: ShortHorizonLearner, path: Path, config: str) -> None:
             "allowed: exactly the same"
         )
     learner.restore(table)
+    return _history(table.get("history"), learner.updates_done)
+
+
+def _history(rows: np.ndarray | None, updates: int) -> list[UpdateStatistics]:
+    names = [f.name for f in fields(UpdateStatistics)]
+    shape = (updates, len(names))
+    if rows is None or rows.shape != shape or rows.dtype != np.float64:
+        raise AlulaError("checkpoint does not fit: history")
+    out = []
+    for row in rows.tolist():
+        values = dict(zip(names, row, strict=True))
+        if not 0.0 <= values["horizon"] < 1e9:
+            raise AlulaError("checkpoint does not fit: history")
+        out.append(UpdateStatistics(**(values | {"horizon": int(values["horizon"])})))
+    return out
+
+
+class _HeldSignals:
+    """Holds interrupts back until `deliver`, so that what is saved is always a whole number of updates."""
+
+    def __enter__(self) -> "_HeldSignals":
+        self._pending: list[tuple[int, Any]] = []
+        self._handlers: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._handlers[number] = handler
+                    signal.signal(number, lambda *caught: self._pending.append(caught))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if kind is None:
+            self.deliver()
+
+    def deliver(self) -> None:
+        """Let the original handler see what has come in the meantime."""
+        while self._pending:
+            number, frame = self._pending.pop(0)
+            self._handlers[number](number, frame)
 
 
 class _ProgressBar:
