@@ -109,6 +109,7 @@ class Evaluate(Common):
       alula evaluate runs/benchmark/policy.onnx
       alula evaluate policy.onnx --sim mujoco --episodes 1000
       alula evaluate policy.onnx --robot heavier.toml
+      alula evaluate policy.onnx --robot x500 --other-robot
     """
 
     policy: _PolicyFile
@@ -116,7 +117,9 @@ class Evaluate(Common):
     sim: Literal["multirotor", "mujoco"] = "multirotor"
     """Physics: alula's own kernels, or MuJoCo as the independent second opinion."""
     robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
-    """Fly this robot (name or file) instead of the one the policy was trained for."""
+    """Fly this robot (name or file): a variant of the policy's own, with its name and other numbers."""
+    other_robot: bool = False
+    """Fly a robot of another name than the policy's all the same, instead of refusing it."""
     episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 1000
     """Number of episodes."""
     seed: _Seed = 0

@@ -316,6 +316,7 @@ def evaluate(command: cli.Evaluate) -> Outcome:
         seed=command.seed,
         nominal=not command.randomized,
         lap=command.lap,
+        other_robot=command.other_robot,
     )
     return Outcome(data=result.to_json(), text=evaluation_text(result.to_json()))
 

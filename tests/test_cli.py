@@ -234,10 +234,10 @@ def test_evaluate(policy, sim, tmp_path):
     assert result_of(alula(*arguments, cwd=tmp_path)) == result, "the same seed, the same figures"
 
 
-def test_a_policy_for_another_robot_is_told(policy, tmp_path):
-    result = result_of(
-        alula("evaluate", policy, "--robot", "x500", "--episodes", 16, "--json", cwd=tmp_path)
-    )
+def test_a_policy_for_another_robot(policy, tmp_path):
+    arguments = ["evaluate", policy, "--robot", "x500", "--episodes", 16, "--json"]
+    assert_refused(alula(*arguments, cwd=tmp_path), "the policy is for the robot")
+    result = result_of(alula(*arguments, "--other-robot", cwd=tmp_path))
     assert result["same_robot"] is False
 
 

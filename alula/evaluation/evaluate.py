@@ -156,6 +156,7 @@ def evaluate_policy(
     nominal: bool = True,
     lap: float = LAP_S,
     trajectory: np.ndarray | None = None,
+    other_robot: bool = False,
 ) -> Evaluation:
     """Load a policy file, fly it, and return the figures with their intervals.
 
@@ -170,6 +171,8 @@ def evaluate_policy(
             Disturbances and noise act in both.
         lap: time of one lap of the default figure-eight [s]; tracking only.
         trajectory: reference (18,) or (n, 18) to follow instead of the figure-eight; tracking only.
+        other_robot: fly a robot of another name than the policy's all the same. A variant of the policy's own
+            robot (its name, other numbers) is always flown, and `Evaluation.same_robot` says so.
 
     Raises:
         AlulaError: unreadable or unsuitable policy, robot or number.
@@ -186,6 +189,7 @@ def evaluate_policy(
         nominal=nominal,
         lap=lap,
         trajectory=trajectory,
+        other_robot=other_robot,
     )[0]
 
 
@@ -202,6 +206,7 @@ def evaluate(
     lap: float = LAP_S,
     trajectory: np.ndarray | None = None,
     traced: int = 16,
+    other_robot: bool = False,
 ) -> tuple[Evaluation, Flight]:
     """The same as `evaluate_policy` for a loaded policy; also returns the flight with `traced` traces."""
     contract = policy.contract
@@ -212,6 +217,11 @@ def evaluate(
     if not 0.5 <= lap <= 100.0:
         raise AlulaError(f"lap is {lap}; allowed: 0.5 to 100 s")
     flown = policy_robot(contract) if robot is None else robot
+    if flown.name != contract.robot and not other_robot:
+        raise AlulaError(
+            f"the policy is for the robot {contract.robot!r}, not {flown.name!r}; allowed: its own robot or a "
+            "variant of that name, or another one with --other-robot"
+        )
     task = policy_task(contract)
     config = flight_setting(contract)
     check_fits(contract, flown, task, config)

@@ -79,7 +79,15 @@ def test_tracking_flies_the_start_up_and_two_laps() -> None:
     assert default_steps(hover, 0.01, 5.5) == 500
 
 
-def test_another_robot_is_flown_and_said_so(hover_policy: Policy) -> None:
+def test_another_robot_is_refused_unless_asked_for(hover_policy: Policy) -> None:
+    other = replace(load_robot("crazyflie-l2f"), name="nimbus")
+    with pytest.raises(AlulaError, match="for the robot 'crazyflie-l2f', not 'nimbus'"):
+        evaluate(hover_policy, robot=other, episodes=4, steps=20)
+    result, _ = evaluate(hover_policy, robot=other, episodes=4, steps=20, other_robot=True)
+    assert result.robot == "nimbus"
+
+
+def test_a_variant_of_the_robot_is_flown_and_said_so(hover_policy: Policy) -> None:
     heavy = replace(load_robot("crazyflie-l2f"), mass=0.030)
     result, _ = evaluate(hover_policy, robot=heavy, episodes=4, steps=20)
     assert not result.same_robot
