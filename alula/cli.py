@@ -10,227 +10,27 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, assert_never
+from typing import Any, NoReturn, assert_never
 
 import tyro
 
 from alula import __version__
 from alula.errors import AlulaError
+from alula.options import (
+    COMMANDS,
+    Bench,
+    Command,
+    Evaluate,
+    Export,
+    Fly,
+    Identify,
+    Inspect,
+    Outcome,
+    Presets,
+    Robots,
+    Train,
+)
 
-_Kg = Annotated[float, tyro.conf.arg(metavar="KG")]
-_Seed = Annotated[int, tyro.conf.arg(metavar="N")]
-_Dir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
-_File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
-_From = Annotated[float | None, tyro.conf.arg(name="from", metavar="S")]
-_To = Annotated[float | None, tyro.conf.arg(name="to", metavar="S")]
-_Columns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="OURS=THEIRS ...")]
-_PresetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
-_PolicyFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
-_LogFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """What every command takes."""
-
-    json: bool = False
-    """End standard output with one line: the result as a JSON object."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fly(Common):
-    """The main job: train a policy, check it in two simulators, export it, write a report.
-
-    With --log the robot is first identified from that flight log and replaces the preset's robot.
-    Ends with exit code 1 and names the check if the policy fails one.
-
-    Examples:
-      alula fly
-      alula fly --preset l2f-hover --seed 1 --out runs/benchmark
-      alula fly --log flight.usd --mass 0.031
-    """
-
-    preset: Annotated[str, tyro.conf.arg(metavar="PRESET")] = "crazyflie-hover"
-    """Named experiment; `alula presets` lists them."""
-    log: _File = None
-    """Flight log to identify the robot from: Crazyflie uSD, CSV, parquet or PX4 ULog, also .xz."""
-    mass: _Kg = 0.027
-    """Take-off mass of the robot in the log [kg]; the default is a bare Crazyflie 2.x."""
-    from_s: _From = None
-    """First second of the log to use [s]."""
-    to_s: _To = None
-    """Last second of the log to use [s]."""
-    columns: _Columns = ()
-    """Names of the log's columns where they are not alula's, as in `alula identify`."""
-    seed: _Seed = 0
-    """Seed of the training; evaluation draws other numbers."""
-    out: _Dir = None
-    """Folder for all results; must be new or empty. Default: runs/PRESET-TIME."""
-    overwrite: bool = False
-    """Replace the folder of an earlier run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Train(Common):
-    """Train a preset and write its policy file, without the checks and the report of `alula fly`.
-
-    Ctrl-C keeps the best policy so far.
-
-    Examples:
-      alula train l2f-hover
-      alula train crazyflie-track --seed 3 --out runs/track3
-      alula train crazyflie-hover --robot my-robot.toml
-    """
-
-    preset: _PresetName
-    """Named experiment; `alula presets` lists them."""
-    robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
-    """Robot name or file in place of the preset's."""
-    seed: _Seed = 0
-    """Seed of everything random."""
-    out: _Dir = None
-    """Folder for the policy, its configuration and the training log. Default: runs/PRESET-TIME."""
-    overwrite: bool = False
-    """Replace the folder of an earlier run."""
-    resume: _Dir = None
-    """Folder of an interrupted run of the same preset and seed to go on from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluate(Common):
-    """Fly a policy file in many episodes and state success and errors with 95 % intervals.
-
-    Flight setting and task come from the policy file itself. The robot is the shipped one of the policy's
-    name, or the robot.toml that `alula fly` leaves beside the policy.
-
-    Examples:
-      alula evaluate runs/benchmark/policy.onnx
-      alula evaluate policy.onnx --sim mujoco --episodes 1000
-      alula evaluate policy.onnx --robot heavier.toml
-      alula evaluate policy.onnx --robot x500 --other-robot
-    """
-
-    policy: _PolicyFile
-    """Policy file."""
-    sim: Literal["multirotor", "mujoco"] = "multirotor"
-    """Physics: alula's own kernels, or MuJoCo as the independent second opinion."""
-    robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
-    """Fly this robot (name or file): a variant of the policy's own, with its name and other numbers."""
-    other_robot: bool = False
-    """Fly a robot of another name than the policy's all the same, instead of refusing it."""
-    episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 1000
-    """Number of episodes."""
-    seed: _Seed = 0
-    """Seed of the episodes; no training seed draws the same ones."""
-    randomized: bool = False
-    """Draw vehicles and delays over the whole range of the training, instead of the robot as it is."""
-    lap: Annotated[float, tyro.conf.arg(metavar="S")] = 5.5
-    """Time of one lap of the 2 m x 1 m figure-eight that a tracking policy flies [s]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identify(Common):
-    """Estimate a robot's parameters from a flight log and write its robot file.
-
-    Reads Crazyflie uSD v2 logs, PX4 ULog, CSV and parquet, also compressed with xz. What the flight does
-    not excite is listed as unobservable and not invented; every estimate comes with its 95 % interval.
-
-    Examples:
-      alula identify log10 --mass 0.027 --from 35 --to 65
-      alula identify flight.csv --mass 0.031 --columns gyro_x=wx gyro_y=wy gyro_z=wz
-    """
-
-    log: _LogFile
-    """Flight log."""
-    mass: _Kg
-    """Take-off mass [kg]; weigh it, as no log contains it."""
-    from_s: _From = None
-    """First second to use [s]."""
-    to_s: _To = None
-    """Last second to use [s]."""
-    columns: _Columns = ()
-    """Names of the log's columns where they are not alula's: alula's name = the log's name."""
-    out: _File = None
-    """Robot file to write (.toml). Default: ./NAME-OF-LOG.toml."""
-    overwrite: bool = False
-    """Replace an existing robot file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Export(Common):
-    """Turn a policy file into what a robot runs, and check it on the golden sequences.
-
-    c writes policy.h and policy.c: dependency-free C99 with static memory. onnx writes the checked file again.
-
-    Examples:
-      alula export runs/benchmark/policy.onnx --target c --out firmware/
-    """
-
-    policy: _PolicyFile
-    """Policy file."""
-    target: Literal["onnx", "c"]
-    """What to write."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder to write into."""
-    overwrite: bool = False
-    """Replace files of the same names."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inspect(Common):
-    """Check a policy file and print its contract: what it observes, what it commands, how it was trained.
-
-    Examples:
-      alula inspect runs/benchmark/policy.onnx
-    """
-
-    policy: _PolicyFile
-    """Policy file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench(Common):
-    """Measure this machine: simulator steps per second on one core, or training time.
-
-    Examples:
-      alula bench sim
-      alula bench train --repeats 5
-    """
-
-    what: Annotated[
-        Literal["sim", "train"], tyro.conf.Positional, tyro.conf.arg(metavar="sim|train")
-    ]
-    """The simulator (RK4, reward, reset, observation) or the training of a preset."""
-    preset: Annotated[str, tyro.conf.arg(metavar="PRESET")] = "l2f-hover"
-    """Named experiment to measure."""
-    repeats: Annotated[int, tyro.conf.arg(metavar="N")] = 5
-    """Measurements; the median and the spread are reported."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Presets(Common):
-    """List the named experiments."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Robots(Common):
-    """List the robots that ship with alula; a robot is a TOML file, so your own work as well."""
-
-
-Command = Fly | Train | Evaluate | Identify | Export | Inspect | Bench | Presets | Robots
-COMMANDS: dict[str, type[Command]] = {
-    "fly": Fly,
-    "train": Train,
-    "evaluate": Evaluate,
-    "identify": Identify,
-    "export": Export,
-    "inspect": Inspect,
-    "bench": Bench,
-    "presets": Presets,
-    "robots": Robots,
-}
 ABOUT = """usage: alula COMMAND [OPTIONS]
 
 Train control policies for quadrotors in simulation and put them on real ones.
@@ -246,18 +46,6 @@ commands:
   --version prints the version.
 
 exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a command has to say."""
-
-    data: dict[str, Any]
-    """The result as plain JSON values."""
-    text: str
-    """The same for people."""
-    failures: tuple[str, ...] = ()
-    """Checks that failed, one line each; any makes the exit code 1."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,12 +1,12 @@
-"""What each command of `alula.cli` does; heavy imports happen inside, when a command needs them."""
+"""What each command of `alula.options` does; heavy imports happen inside, when a command needs them."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from alula import cli
-from alula.cli import Outcome
+from alula import options
 from alula.errors import AlulaError
+from alula.options import Outcome
 from alula.run_folder import (
     POLICY,
     RESULT,
@@ -22,7 +22,7 @@ PARITY_MAX = 1e-5
 """Largest difference allowed between a policy file's golden actions and what a runtime makes of them."""
 
 
-def fly(command: cli.Fly) -> Outcome:
+def fly(command: options.Fly) -> Outcome:
     """`alula fly`."""
     from alula.presets import get_preset
 
@@ -58,7 +58,7 @@ def fly(command: cli.Fly) -> Outcome:
     return Outcome(data=data, text="\n".join(lines), failures=failures)
 
 
-def train(command: cli.Train) -> Outcome:
+def train(command: options.Train) -> Outcome:
     """`alula train`."""
     from alula.presets import get_preset
     from alula.robots.multirotor import load_robot
@@ -100,7 +100,7 @@ def train(command: cli.Train) -> Outcome:
     return Outcome(data=data, text=text)
 
 
-def identify(command: cli.Identify) -> Outcome:
+def identify(command: options.Identify) -> Outcome:
     """`alula identify`."""
     columns = parse_columns(command.columns)
     out = command.out or Path(f"{command.log.name.split('.')[0]}.toml")
@@ -195,7 +195,7 @@ def robots() -> Outcome:
     return Outcome(data={"robots": found}, text="\n".join(lines))
 
 
-def inspect(command: cli.Inspect) -> Outcome:
+def inspect(command: options.Inspect) -> Outcome:
     """`alula inspect`."""
     from alula.policies.onnx_file import inspect_policy
 
@@ -232,7 +232,7 @@ def _policy_text(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def export(command: cli.Export) -> Outcome:
+def export(command: options.Export) -> Outcome:
     """`alula export`."""
     from alula.firmware_export.c_export import export_c, export_onnx
     from alula.firmware_export.host import c_max_abs_diff
@@ -263,7 +263,7 @@ def export(command: cli.Export) -> Outcome:
     return Outcome(data=data, text="\n".join(lines), failures=failures)
 
 
-def bench(command: cli.Bench) -> Outcome:
+def bench(command: options.Bench) -> Outcome:
     """`alula bench`."""
     from alula.bench import bench_sim, bench_train
     from alula.presets import get_preset
@@ -299,7 +299,7 @@ def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
     return columns
 
 
-def evaluate(command: cli.Evaluate) -> Outcome:
+def evaluate(command: options.Evaluate) -> Outcome:
     """`alula evaluate`."""
     from alula.evaluation.evaluate import MAX_EPISODES, evaluate_policy
     from alula.robots.multirotor import load_robot
@@ -345,7 +345,7 @@ def evaluation_text(data: dict[str, Any]) -> str:
     return "\n".join([*lines, *([f"failed            {failures}"] if failures else [])])
 
 
-def _robot_of(command: cli.Evaluate) -> str | None:
+def _robot_of(command: options.Evaluate) -> str | None:
     """The robot asked for; else the robot file that a run has left beside its policy."""
     beside = command.policy.parent / ROBOT_FILE
     if command.robot is None and beside.is_file():
