@@ -60,6 +60,14 @@ def interrupted_after(monkeypatch):
     return arrange
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own handler of Ctrl-C, even where the tests run in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_what_a_run_leaves(tmp_path) -> None:
     result = fly(tmp_path, seed=3)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([POLICY, METRICS, CONFIG])
@@ -170,7 +178,9 @@ def test_ctrl_c_before_the_first_update_leaves_no_policy(tmp_path, interrupted_a
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7])
-def test_a_real_signal_leaves_a_state_that_goes_on_bit_for_bit(tmp_path, share: float) -> None:
+def test_a_real_signal_leaves_a_state_that_goes_on_bit_for_bit(
+    tmp_path, ctrl_c, share: float
+) -> None:
     # at any moment: within the kernels, between the optimisers, while a checkpoint is written
     updates = 400
     preset = replace(
@@ -178,7 +188,6 @@ def test_a_real_signal_leaves_a_state_that_goes_on_bit_for_bit(tmp_path, share: 
     )
     whole = fly(tmp_path / "whole", preset)
     target, caught = threading.main_thread().ident, []
-    before = signal.getsignal(signal.SIGINT)
 
     def strike() -> None:
         signal.pthread_kill(target, signal.SIGINT)
@@ -191,7 +200,7 @@ def test_a_real_signal_leaves_a_state_that_goes_on_bit_for_bit(tmp_path, share: 
     except KeyboardInterrupt:
         caught.append(True)
     assert caught
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not (tmp_path / "broken" / CHECKPOINT).is_file():
         pytest.skip("on this machine the signal came before the first update or after the last")
     load_policy(tmp_path / "broken" / POLICY)
