@@ -150,7 +150,8 @@ class ShortHorizonLearner:
         self._struct.critic_weight = min(1.0, self.updates_done / ramp)
         self._fly()
         gradient = self._arrays["actor_gradient"].sum(axis=0)
-        norm = float(np.linalg.norm(gradient))
+        # not np.linalg.norm: its BLAS wakes threads that spin on the cores that fly
+        norm = math.sqrt(float(np.square(gradient).sum()))
         if math.isfinite(norm):
             gradient *= min(1.0, c.max_grad_norm / (norm + 1e-12))
             self.actor_adam.step(self.actor, gradient, self.learning_rate() * self._rates)
