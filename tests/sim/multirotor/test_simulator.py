@@ -10,6 +10,7 @@ from scipy import stats
 from alula.errors import AlulaError
 from alula.robots.multirotor import load_robot
 from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
+from alula.sim.multirotor.equations import State
 from alula.sim.multirotor.simulator import TAPE_ROOM, MultirotorSimulator
 from alula.tasks import hover, track
 
@@ -269,6 +270,24 @@ def test_gust_is_stationary_from_the_start() -> None:
         # exp(-t / 0.2 s): 0.951, 0.607, 0.368, 0.135
         correlation = np.mean(g[lag:] * g[: 41 - lag]) / 0.04**2
         assert correlation == pytest.approx(np.exp(-0.01 * lag / 0.2), abs=0.03)
+
+
+@pytest.mark.parametrize("task", [hover, track], ids=["hover", "track"])
+def test_the_reward_is_one_minus_the_cost_of_the_step(task: ModuleType) -> None:
+    sim = make(replace(WILD, noise=0.0, limits=FREE, episode_steps=10**6), 16, task)
+    sim.reset(0)
+    weights = list(sim.batch.shared["weights"].astype(np.float64))
+    trajectory = list(sim.batch.arrays["trajectory"][0].astype(np.float64))
+    rng, before = np.random.default_rng(0), np.full((16, 4), HOVER, np.float32)
+    for k in range(1, 8):
+        action = rng.uniform(-1, 1, (16, 4)).astype(np.float32)
+        found = sim.step(action).reward
+        # the state after the step, its reference, this action and the one before
+        state = State.from_rows(list(sim.batch.arrays["state"][0].astype(np.float64)))
+        reference = task.Reference.from_rows(task.reference(np.full(16, 0.01 * k), trajectory))
+        cost = task.cost(state, list(action.T), list(before.T), reference, weights)
+        np.testing.assert_allclose(found, 1.0 - cost, rtol=1e-5, atol=1e-5)
+        before = action
 
 
 def test_a_failed_vehicle_stays_where_it_failed() -> None:
