@@ -177,11 +177,11 @@ def test_ctrl_c_before_the_first_update_leaves_no_policy(tmp_path, interrupted_a
     assert [p.name for p in tmp_path.iterdir()] == [CONFIG]
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.95])
 def test_a_real_signal_leaves_a_state_that_goes_on_bit_for_bit(
     tmp_path, ctrl_c, monkeypatch, share: float
 ) -> None:
-    # at any moment: within the kernels, between the optimisers, while a checkpoint is written
+    # somewhere within the time of update 50: in the kernels or between the optimisers
     updates = 400
     preset = replace(
         TINY, algo=replace(TINY.algo, updates=updates, n_envs=64, horizon_start=32, horizon_end=32)
@@ -189,11 +189,11 @@ def test_a_real_signal_leaves_a_state_that_goes_on_bit_for_bit(
     whole = fly(tmp_path / "whole", preset)
     target, real = threading.main_thread().ident, ShortHorizonLearner.update
     timer = threading.Timer(
-        share * whole.train_s, lambda: signal.pthread_kill(target, signal.SIGINT)
+        share * whole.train_s / updates, lambda: signal.pthread_kill(target, signal.SIGINT)
     )
 
     def update(self: ShortHorizonLearner):
-        if self.updates_done == 0:
+        if self.updates_done == 50:
             timer.start()
         return real(self)
 
@@ -203,7 +203,7 @@ def test_a_real_signal_leaves_a_state_that_goes_on_bit_for_bit(
             fly(tmp_path / "broken", preset)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     done = load_policy(tmp_path / "broken" / POLICY).contract.training["updates"]
-    assert 0 < done < updates, "it did not wait for the end"
+    assert 50 < done < updates, "it finished the update, and did not wait for the end of the run"
     resumed = fly(tmp_path / "broken", preset, resume=tmp_path / "broken")
     assert same(resumed.network, whole.network)
     assert resumed.history == whole.history
