@@ -112,8 +112,8 @@ def privileged(state: State, p: Params, d: Disturbance, delay: Rows, r: Referenc
         *(10.0 * f * weight_inv for f in d.force_w),
         *(0.05 * t * i for t, i in zip(d.torque_b, p.inertia_inv, strict=True)),
         full_thrust * weight_inv - 2.0,
-        0.1 * p.lag_up_inv - 1.0,
-        0.1 * p.lag_down_inv - 1.0,
+        # bounded for any lag: -1 for none, 1/3 for 0.1 s, 3 for an endless one
+        *(2.0 / (0.1 * rate + 0.5) - 1.0 for rate in (p.lag_up_inv, p.lag_down_inv)),
         *delay,
         *(2.0 * x for x in r.preview_w),
     ]

@@ -195,15 +195,7 @@ def test_cost_terms_of_the_action() -> None:
         assert found == pytest.approx(expected, abs=1e-12)
 
 
-KNOWN = pytest.mark.xfail(
-    strict=True, reason="the X500's fast rotors (12.5 ms) saturate the rows of the rotor lags"
-)
-
-
-@pytest.mark.parametrize(
-    "preset",
-    [pytest.param(p, marks=KNOWN if p.robot == "x500" else (), id=p.name) for p in PRESETS],
-)
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.name)
 def test_what_the_critic_sees_is_finite_and_of_order_one(preset) -> None:
     simulator = MultirotorSimulator(
         load_robot(preset.robot), build_task(preset.task), preset.sim, 1000
