@@ -1,15 +1,13 @@
 """The exported C on this computer: compiled, loaded and compared with the policy file."""
 
 import ctypes
-import os
-import shlex
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from alula.c_compiler import find_compiler
 from alula.errors import AlulaError
 from alula.policies.onnx_file import Policy
 
@@ -120,24 +118,6 @@ def c_max_abs_diff(policy: Policy, c_dir: str | Path) -> float:
     golden = policy.golden
     actions = np.stack([host.run(supplied) for supplied in golden.supplied])
     return float(np.abs(actions - golden.action).max())
-
-
-def find_compiler() -> list[str]:
-    """The C compiler's command: $CC where set, else the first of cc, gcc and clang.
-
-    Raises:
-        AlulaError: there is none.
-    """
-    chosen = os.environ.get("CC", "").strip()
-    try:
-        candidates = [shlex.split(chosen)] if chosen else [["cc"], ["gcc"], ["clang"]]
-    except ValueError:
-        raise AlulaError(f"CC is {chosen!r}; allowed: a compiler command") from None
-    for command in candidates:
-        if shutil.which(command[0]):
-            return command
-    tried = ", ".join(command[0] for command in candidates)
-    raise AlulaError(f"no C compiler found (tried {tried}); install gcc or clang, or set CC")
 
 
 def _compile(command: list[str]) -> None:

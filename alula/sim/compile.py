@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from alula.c_compiler import find_compiler
 from alula.errors import AlulaError
 
 # No -ffast-math: the kernels round and test for NaN on purpose. Fused multiply-add and vector square roots
@@ -21,25 +22,9 @@ FLAGS = (
 
 def cache_dir() -> Path:
     """Folder of compiled kernels: $ALULA_CACHE, else $XDG_CACHE_HOME/alula, else ~/.cache/alula."""
-    if "ALULA_CACHE" in os.environ:
+    if os.environ.get("ALULA_CACHE"):
         return Path(os.environ["ALULA_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "alula"
-
-
-def compiler() -> str:
-    """The C compiler: $CC, else cc, gcc or clang.
-
-    Raises:
-        AlulaError: none is installed.
-    """
-    for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
-        path = shutil.which(name) if name else None
-        if path:
-            return path
-    raise AlulaError(
-        "no C compiler found (looked for $CC, cc, gcc, clang); "
-        "alula compiles its kernels once: apt install gcc"
-    )
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alula"
 
 
 def compile_library(main: Path, headers: tuple[Path, ...], generated: str) -> ctypes.CDLL:
@@ -48,9 +33,12 @@ def compile_library(main: Path, headers: tuple[Path, ...], generated: str) -> ct
     The cache key covers every source, the flags, the compiler and the processor, so that a library is never
     run where it does not belong.
     """
-    cc = compiler()
+    cc = find_compiler()
     sources = [main.read_text(), *(h.read_text() for h in headers), generated]
-    key = hashlib.sha256("\0".join([*sources, *FLAGS, cc, _processor()]).encode()).hexdigest()[:24]
+    program = shutil.which(cc[0]) or cc[0]
+    made = str(os.stat(program).st_mtime_ns)  # another version of the compiler has another date
+    identity = [*sources, *FLAGS, *cc, program, made, _processor()]
+    key = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
     folder = cache_dir()
     library = folder / f"{main.stem}-{key}.so"
     if not _intact(library):
@@ -70,7 +58,9 @@ def _intact(library: Path) -> bool:
     return data[-32:] == hashlib.sha256(data[:-32]).digest()
 
 
-def _compile(cc: str, main: Path, headers: tuple[Path, ...], generated: str, library: Path) -> None:
+def _compile(
+    cc: list[str], main: Path, headers: tuple[Path, ...], generated: str, library: Path
+) -> None:
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as name:
@@ -80,7 +70,7 @@ def _compile(cc: str, main: Path, headers: tuple[Path, ...], generated: str, lib
             (work / "generated.h").write_text(generated)
             built = work / library.name
             done = subprocess.run(
-                [cc, *FLAGS, "-o", str(built), str(work / main.name), "-lm"],
+                [*cc, *FLAGS, "-o", str(built), str(work / main.name), "-lm"],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -89,7 +79,7 @@ def _compile(cc: str, main: Path, headers: tuple[Path, ...], generated: str, lib
                 first = next(
                     (line for line in done.stderr.splitlines() if "error:" in line), done.stderr
                 )
-                raise AlulaError(f"{cc} could not compile {main.name}: {first.strip()}")
+                raise AlulaError(f"{cc[0]} could not compile {main.name}: {first.strip()}")
             # The loader ignores what follows the library; `_intact` looks for it.
             data = built.read_bytes()
             built.write_bytes(data + hashlib.sha256(data).digest())

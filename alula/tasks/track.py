@@ -5,11 +5,13 @@ amplitude [m], angular frequency [rad/s] and phase [rad]. A figure-eight is x = 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
+from alula.errors import AlulaError
 from alula.policies.contract import ObservationEntry
+from alula.robots.multirotor import GRAVITY
 from alula.sim.multirotor.equations import Disturbance, Params, Rows, Scalar, State, rotation
 from alula.sim.sensors import Sensed
 
@@ -99,7 +101,7 @@ def observe(sensed: Sensed, r: Reference) -> list[Scalar]:
 
 def privileged(state: State, p: Params, d: Disturbance, delay: Rows, r: Reference) -> list[Scalar]:
     """Critic rows, all of order one: true state, disturbance, parameters, delays [steps], reference."""
-    weight_inv = p.mass_inv * (1.0 / 9.81)
+    weight_inv = p.mass_inv * (1.0 / GRAVITY)
     full_thrust = sum(p.thrust_scale) * sum(p.thrust_curve)
     e = [a - b for a, b in zip(state.position_w, r.position_w, strict=True)]
     return [
@@ -139,6 +141,14 @@ class CostWeights:
     """On the squared distance of each action from hover [-]."""
     action_change: float = 0.05
     """On the squared change of each action per step [-]."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            # the square root has no derivative at zero
+            low = 1e-4 if f.name == "position_scale" else 0.0
+            if not low <= value <= 1e6:
+                raise AlulaError(f"cost weight {f.name} is {value}; allowed: {low:g} to 1e+06")
 
     def rows(self, hover_action: float) -> list[float]:
         """Flat order in which `cost` reads them."""

@@ -61,6 +61,24 @@ class ShortHorizonConfig:
             )
         if self.updates < 1:
             raise AlulaError(f"updates is {self.updates}; allowed: >= 1")
+        bounds = {
+            "horizon_ramp": (0.0, 1.0),
+            "learning_rate": (0.0, 1.0),
+            "critic_learning_rate": (0.0, 1.0),
+            "critic_ramp": (0.0, 1.0),
+            "history_rate": (0.0, 1.0),
+            # gamma of one would make a value of the critic infinite
+            "gamma": (0.0, 0.9999),
+            "td_lambda": (0.0, 1.0),
+            "max_grad_norm": (1e-9, 1e9),
+            "cotangent_limit": (1e-9, 1e30),
+            "failure_cost": (0.0, 1e6),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise AlulaError(f"{name} is {getattr(self, name)}; allowed: {low:g} to {high:g}")
+        if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
+            raise AlulaError(f"betas are {self.betas}; allowed: two numbers, 0 <= beta < 1")
         if min(self.hidden + self.critic_hidden) < 1 or max(self.hidden + self.critic_hidden) > 512:
             raise AlulaError(
                 f"hidden widths {self.hidden}, {self.critic_hidden}; allowed: 1 to 512"

@@ -31,6 +31,8 @@ from alula.training.config import ShortHorizonConfig
 from alula.training.short_horizon_kernels import Learner, learner_library
 
 OBSERVATION_CLIP = 5.0
+LOST_UPDATES = 20
+"""Updates without a finite gradient after which training gives up; each of them is skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class ShortHorizonLearner:
     ) -> None:
         self.config, self.task = config, task
         self.updates_done = 0
+        self._lost = 0
         self.env_steps = 0
         self._library = learner_library(Features.of(robot), task)
         self.longest = longest = _multiple_of_4(config.horizon_end)
@@ -152,7 +155,13 @@ class ShortHorizonLearner:
         gradient = self._arrays["actor_gradient"].sum(axis=0)
         # not np.linalg.norm: its BLAS wakes threads that spin on the cores that fly
         norm = math.sqrt(float(np.square(gradient).sum()))
-        if math.isfinite(norm):
+        self._lost = 0 if math.isfinite(norm) else self._lost + 1
+        if self._lost >= LOST_UPDATES:
+            raise AlulaError(
+                f"the gradient has not been finite for {LOST_UPDATES} updates; allowed: a robot, task and "
+                "settings whose flights stay finite (try narrower limits or a smaller learning rate)"
+            )
+        if not self._lost:
             gradient *= min(1.0, c.max_grad_norm / (norm + 1e-12))
             self.actor_adam.step(self.actor, gradient, self.learning_rate() * self._rates)
         if c.critic:

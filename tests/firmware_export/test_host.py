@@ -7,9 +7,10 @@ from runpy import run_path
 import numpy as np
 import pytest
 
+from alula.c_compiler import find_compiler
 from alula.errors import AlulaError
 from alula.firmware_export.c_export import export_c
-from alula.firmware_export.host import build_host, c_max_abs_diff, find_compiler
+from alula.firmware_export.host import build_host, c_max_abs_diff
 from alula.policies.onnx_file import load_policy, write_policy
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc to compile the export")

@@ -269,9 +269,9 @@ def test_bad_settings_are_refused(bad: dict) -> None:
 
 
 def test_it_learns_to_hover() -> None:
-    # the smallest sign of life: flights are lost ever more rarely (measured with three seeds: 0.2-0.3 -> 0.02-0.06)
-    config = ShortHorizonConfig(n_envs=32, updates=100, hidden=(32, 32))
+    # the smallest sign of life: flights are lost ever more rarely
+    config = ShortHorizonConfig(n_envs=32, updates=200, hidden=(32, 32))
     made = ShortHorizonLearner(ROBOT, hover, SimConfig(), config, 1, threads=1)
-    failed = [made.update().failed for _ in range(100)]
+    failed = [made.update().failed for _ in range(200)]
     assert np.mean(failed[10:40]) > 0.15
-    assert np.mean(failed[-15:]) < 0.1
+    assert np.mean(failed[-30:]) < 0.05

@@ -85,6 +85,8 @@ class FlightBatch:
 
     def seed(self, seed: int) -> None:
         """Seed every environment's own generator; environment i is the same for any N."""
+        if seed < 0:
+            raise AlulaError(f"seed is {seed}; allowed: >= 0")
         words = _environment_words(seed, self.n_blocks * LANES)
         self.arrays["rng"][:] = words.reshape(self.n_blocks, LANES, 4).transpose(0, 2, 1)
 
