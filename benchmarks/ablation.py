@@ -114,9 +114,15 @@ def main() -> None:
                 for i in range(arguments.seeds)
             ]
             success, errors = [f[0] for f in found], [f[1] for f in found]
+            finite = [e for e in errors if np.isfinite(e)]
+            error_text = (
+                f"{100 * median(finite):.2f} cm ({100 * max(finite):.2f})"
+                if len(finite) == len(errors)
+                else "in some seeds no flight lasted"
+            )
             lines.append(
                 f"| {'nothing' if label == 'everything' else label} | {median(success):.1%} ({min(success):.1%}) | "
-                f"{100 * median(errors):.2f} cm ({100 * max(errors):.2f}) |"
+                f"{error_text} |"
             )
             print(lines[-1], flush=True)
     text = "\n".join(lines) + "\n"
