@@ -120,7 +120,8 @@ def write_policy(
     network = as_float32(network)
     check_bounded(network)
     _check_sizes(network, contract)
-    golden = record(contract, network, seed, MIN_SEQUENCES)
+    session, size = _session(build_model(network, ""), 1), contract.observation_size
+    golden = record(contract, network, seed, MIN_SEQUENCES, lambda o: _run(session, o, size))
     metadata = metadata_text(contract, golden, weights_sha256(network))
     model = build_model(network, metadata)
     onnx.checker.check_model(model, full_check=True)
