@@ -76,7 +76,7 @@ def trajectories(flight: Flight, moving: bool) -> list[Figure]:
             lines.append(
                 Line(
                     x=trace.reference_w[:, 0, 0], y=trace.reference_w[:, 0, axis],
-                    style="ink dashed",
+                    style="ink thin",
                 )
             )  # fmt: skip
         axes = Axes(x_label="x [m]", y_label=f"{name} [m]", height=300, equal=True)
@@ -86,7 +86,7 @@ def trajectories(flight: Flight, moving: bool) -> list[Figure]:
                 svg=chart(lines, axes, f"Trajectories, x against {name}"),
                 note=f"{len(lines) - moving} of the evaluated flights from random starts"
                 + (
-                    ", and the reference (dashed)."
+                    ", and the reference on top of them."
                     if moving
                     else " to the set-point at the origin."
                 ),
