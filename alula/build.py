@@ -141,5 +141,7 @@ def sim_config_from_json(table: Any) -> SimConfig:
             "disturbances": Disturbances(**table["disturbances"]),
         }
         return SimConfig(**{**table, **parts})
-    except (TypeError, KeyError, AttributeError) as e:
+    except AlulaError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError) as e:
         raise AlulaError(f"the policy's flight setting cannot be read: {e}") from None

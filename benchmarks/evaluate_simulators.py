@@ -11,12 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from machine import describe
 
 from alula.build import SimName
 from alula.evaluation.evaluate import Evaluation, evaluate, flight_setting, policy_task
-from alula.evaluation.study import step_response, sweeps
+from alula.evaluation.study import distance_apart, step_response, sweeps
 from alula.policies.onnx_file import Policy, load_policy
 from alula.presets import PRESETS, get_preset
 from alula.robots.multirotor import load_robot
@@ -67,11 +66,8 @@ def differences(preset: str, policy: Policy) -> str:
     robot = load_robot(policy.contract.robot)
     task, config = policy_task(policy.contract), flight_setting(policy.contract)
     sims: tuple[SimName, ...] = ("multirotor", "mujoco")
-    own, other = (
-        step_response(policy, sim, robot, task, config).trace.position_w[:, 0].astype(float)
-        for sim in sims
-    )
-    apart = 1e3 * np.linalg.norm(own - other, axis=1).max()
+    steps = {sim: step_response(policy, sim, robot, task, config) for sim in sims}
+    apart = 1e3 * distance_apart(steps).max()
     begun = time.perf_counter()
     sweeps(policy, robot, task, config, seed=0, episodes=64)
     swept = time.perf_counter() - begun

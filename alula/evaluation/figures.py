@@ -15,7 +15,7 @@ from alula.evaluation.evaluate import Evaluation
 from alula.evaluation.flight import Flight
 from alula.evaluation.metrics import LAST_S
 from alula.evaluation.plots import Axes, Line, chart
-from alula.evaluation.study import STEP_M, STEP_S, Study, Sweep
+from alula.evaluation.study import STEP_M, STEP_S, Study, Sweep, distance_apart
 from alula.policies.files import read_bounded
 from alula.robots.multirotor import Multirotor
 
@@ -155,8 +155,7 @@ def step_figures(study: Study) -> list[Figure]:
         Line(x=flight.time, y=flight.trace.position_w[:, 0, 0], style=style)
         for flight, style in zip(study.steps.values(), ("s0", "s1 dashed"), strict=True)
     ]
-    own, other = (flight.trace.position_w[:, 0].astype(float) for flight in study.steps.values())
-    apart = 1e3 * np.linalg.norm(own - other, axis=1)
+    apart = 1e3 * distance_apart(study.steps)
     time = next(iter(study.steps.values())).time
     legend = tuple(
         (style, SIM_LABELS[sim])

@@ -1,6 +1,6 @@
 """The flights behind the report: step responses in both simulators and robustness sweeps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -225,7 +225,7 @@ def _part(flight: Flight, episodes: slice) -> Flight:
     )
 
 
-def largest_difference(study: Study) -> float:
-    """Largest distance between the two simulators in the step response [m]."""
-    a, b = (flight.trace.position_w[:, 0].astype(float) for flight in study.steps.values())
-    return float(np.linalg.norm(a - b, axis=1).max())
+def distance_apart(steps: Mapping[SimName, Flight]) -> np.ndarray:
+    """Distance between the step responses in the two simulators, at each step [m] (T,)."""
+    a, b = (flight.trace.position_w[:, 0].astype(float) for flight in steps.values())
+    return np.linalg.norm(a - b, axis=1)
