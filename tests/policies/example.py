@@ -1,11 +1,12 @@
-"""A random network and its contract, of the kind a quadrotor's policy has; loaded by several tests."""
+"""Random networks and their contracts, of the kind a quadrotor's policy has; loaded by several tests."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from alula.policies.contract import ActionEntry, Contract, ObservationEntry
-from alula.policies.network import Network
+from alula.policies.network import Gru, Network
 
 SENSORS = (
     ("position_w", "m", "w", 3),
@@ -79,3 +80,30 @@ def make_policy(*, hidden=(64, 64), seed=0, **contract):
     """(network, contract)."""
     made = make_contract(**contract)
     return make_network(made, hidden=hidden, seed=seed), made
+
+
+def make_gru_network(contract, *, before=(16,), state=16, after=(), seed=0):
+    """`make_network` of layers before, state, after, with the layer `state` exchanged for a GRU."""
+    dense = make_network(contract, hidden=(*before, state, *after), seed=seed)
+    k, rng = len(before), np.random.default_rng([seed, state])
+    inputs = dense.weights[k].shape[0]
+    gru = Gru(
+        kernel=rng.normal(size=(inputs, 3 * state)) / np.sqrt(inputs),
+        recurrent=rng.normal(size=(state, 3 * state)) / np.sqrt(state),
+        bias=rng.normal(size=3 * state) * 0.1,
+        recurrent_bias=rng.normal(size=3 * state) * 0.1,
+    )
+    return replace(
+        dense,
+        weights=dense.weights[:k] + dense.weights[k + 1 :],
+        biases=dense.biases[:k] + dense.biases[k + 1 :],
+        gru=gru,
+        gru_after=k,
+    )
+
+
+def make_gru_policy(*, before=(16,), state=16, after=(), seed=0, past_actions=1, **contract):
+    """(network, contract) of a recurrent policy; by default dense 22 -> 16, GRU 16, dense 16 -> 4."""
+    made = make_contract(past_actions=past_actions, **contract)
+    made = replace(made, recurrent_state_size=state)
+    return make_gru_network(made, before=before, state=state, after=after, seed=seed), made
