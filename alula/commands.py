@@ -209,12 +209,15 @@ def _policy_text(data: dict[str, Any]) -> str:
     about = ", ".join(
         f"{k} {training[k]}" for k in ("preset", "seed", "version", "git_commit") if k in training
     )
+    layers = [
+        f"{s} (GRU)" if i == data["gru_layer"] else str(s) for i, s in enumerate(data["layers"])
+    ]
     lines = [
         f"policy      {data['policy']}, {data['bytes']} bytes, sha256 {data['sha256'][:16]}",
         f"robot       {contract['robot']}, hash {contract['robot_hash'][:16]}",
         f"task        {contract['task']}, one step every {contract['control_dt'] * 1000:g} ms",
         f"trained     {about}",
-        f"network     {' - '.join(map(str, data['layers']))}, {data['parameters']} parameters, "
+        f"network     {' - '.join(layers)}, {data['parameters']} parameters, "
         f"{data['macs']} multiply-accumulates a step",
         f"golden      {data['golden_sequences']} sequences of {data['golden_steps']} steps "
         f"({data['golden_runtime']}), reproduced within {data['golden_max_abs_diff']:.1e}",

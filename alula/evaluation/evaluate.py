@@ -120,7 +120,7 @@ def check_fits(contract: Contract, robot: Multirotor, task: ModuleType, config: 
     """Check that a simulator of this robot, task and setting shows the policy what its contract says.
 
     Raises:
-        AlulaError: another rotor order, another observation, or a recurrent policy.
+        AlulaError: another rotor order or another observation.
     """
     rotors = tuple(entry.name for entry in contract.action)
     if rotors != robot.rotor_names:
@@ -134,10 +134,6 @@ def check_fits(contract: Contract, robot: Multirotor, task: ModuleType, config: 
     wanted = [(entry.name, entry.size, entry.history) for entry in contract.observation]
     if wanted != shown:
         raise AlulaError(f"policy observes {wanted}; task {task.NAME!r} shows {shown}")
-    if contract.recurrent_state_size:
-        raise AlulaError(
-            f"policy has {contract.recurrent_state_size} recurrent states; allowed: 0 here"
-        )
 
 
 def evaluate_policy(
@@ -228,7 +224,12 @@ def evaluate(
         sim, flown, task, config, episodes, trajectories=trajectory, auto_reset=False
     )
     flight = fly(
-        policy.act, simulator, config, steps=length, seed=evaluation_seed(seed), traced=traced
+        policy.controller(episodes),
+        simulator,
+        config,
+        steps=length,
+        seed=evaluation_seed(seed),
+        traced=traced,
     )
     evaluation = Evaluation(
         policy=name,

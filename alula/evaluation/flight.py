@@ -83,7 +83,8 @@ def fly(
     """Fly one episode in each environment of a simulator that does not reset by itself.
 
     Args:
-        act: the policy; gets the simulator's observation, histories included.
+        act: the policy, freshly reset (`Policy.controller`); gets the simulator's observation, histories
+            included.
         simulator: made with `auto_reset=False`, so that a failed episode stays failed.
         config: the simulator's setting; its limits tell the kinds of failure apart.
         steps: length of the episodes T [steps].

@@ -118,10 +118,12 @@ def step_response(
         sim, robot, task, quiet, 1, trajectories=trajectory, auto_reset=False
     )
 
+    controller = policy.controller()
+
     def act(observation: np.ndarray) -> np.ndarray:
         shifted = observation.copy()
         shifted[:, 0] -= STEP_M
-        return policy.act(shifted)
+        return controller(shifted)
 
     return fly(act, simulator, quiet, steps=steps, seed=0, traced=1)
 
@@ -205,7 +207,7 @@ class _Sweeper:
             auto_reset=False,
         )  # fmt: skip
         flight = fly(
-            self.policy.act,
+            self.policy.controller(simulator.n_envs),
             simulator,
             setting,
             steps=setting.episode_steps,

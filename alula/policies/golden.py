@@ -1,13 +1,12 @@
 """Golden sequences: observations drawn for the record, and their replay through a policy."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from alula.policies.contract import ACTION_HISTORY, Contract, History
-from alula.policies.metadata import Golden
-from alula.policies.network import Network
+from alula.policies.metadata import MIN_RECURRENT_STEPS, Golden
+from alula.policies.network import Controller, Network, Step
 
 FLOAT32_MAX_ABS_DIFF = 3e-6
 """Largest error of plain float32 arithmetic on a record, a third of what a consumer is allowed."""
@@ -22,7 +21,8 @@ def replay(contract: Contract, act: Act, supplied: np.ndarray) -> np.ndarray:
     """Actions [K, T, A] of K sequences of supplied observations [K, T, supplied_size].
 
     Every sequence starts from a reset; histories and `previous_action` are kept by `History`, as on
-    the robot, so an action comes back into later observations.
+    the robot, so an action comes back into later observations. A recurrent policy's `act` is a fresh
+    Controller of K robots.
     """
     history = History(contract, supplied.shape[0])
     actions = np.empty((*supplied.shape[:2], contract.action_size), np.float32)
@@ -34,7 +34,7 @@ def replay(contract: Contract, act: Act, supplied: np.ndarray) -> np.ndarray:
 
 
 def record(
-    contract: Contract, network: Network, seed: int, count: int, runtime: Act | None = None
+    contract: Contract, network: Network, seed: int, count: int, runtime: Step | None = None
 ) -> Golden:
     """Golden sequences of a float32 network: drawn observations and what it answers.
 
@@ -46,24 +46,18 @@ def record(
     gentler ones: the record is to tell a wrong file or runtime from a right one, not one rounding from another.
     """
 
-    def f64(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        return tuple(a.astype(np.float64) for a in arrays)
+    def answers(step: Step, supplied: np.ndarray) -> np.ndarray:
+        return replay(contract, Controller(step, network.state_size, count), supplied)
 
-    exact = replace(
-        network,
-        mean=network.mean.astype(np.float64),
-        scale=network.scale.astype(np.float64),
-        weights=f64(network.weights),
-        biases=f64(network.biases),
-    )
-    judges = [network] if runtime is None else [network, runtime]
+    exact = network.astype(np.float64)
+    judges = [network.step] if runtime is None else [network.step, runtime]
     best: tuple[float, np.ndarray, np.ndarray] | None = None
     for attempt, amplitude in enumerate(AMPLITUDES):
         supplied = draw_observations(
             contract, network, seed + 1_000_000 * attempt, count, amplitude=amplitude
         )
-        action = replay(contract, exact, supplied)
-        error = max(float(np.abs(replay(contract, act, supplied) - action).max()) for act in judges)
+        action = answers(exact.step, supplied)
+        error = max(float(np.abs(answers(step, supplied) - action).max()) for step in judges)
         if best is None or error < best[0]:
             best = error, supplied, action
         if error <= FLOAT32_MAX_ABS_DIFF:
@@ -76,7 +70,9 @@ def record(
 def draw_observations(
     contract: Contract, network: Network, seed: int, count: int, *, amplitude: float = 0.3
 ) -> np.ndarray:
-    """Random supplied observations [count, T, supplied_size], T = longest history + 8.
+    """Random supplied observations [count, T, supplied_size].
+
+    T is the longest history + 8, of a recurrent policy at least MIN_RECURRENT_STEPS.
 
     Random walks of growing amplitude around the normaliser's mean, in units of its scale, as in a flight
     that is going well; rotation matrices are rotation matrices, tilted up to a few tens of degrees. In the
@@ -84,6 +80,8 @@ def draw_observations(
     """
     rng = np.random.default_rng(seed)
     steps = max(e.history for e in contract.observation) + 8
+    if contract.recurrent_state_size:
+        steps = max(steps, MIN_RECURRENT_STEPS)
     sizes = np.linspace(amplitude / 15.0, amplitude, count)[:, None, None]
     parts, stop = [], 0
     for entry in contract.observation:

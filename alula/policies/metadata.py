@@ -24,6 +24,9 @@ MAX_STEPS = 4096
 MAX_ENTRIES = 256
 MAX_ENTRY_SIZE = 4096
 MAX_HISTORY = 1024
+MAX_STATE = 1024
+MIN_RECURRENT_STEPS = 24
+"""Fewest steps of a recurrent policy's golden sequences: enough for its state to have moved far from zero."""
 MAX_TEXT = 200
 MAX_TRAINING_TEXT = 10_000
 
@@ -100,8 +103,6 @@ def contract_from_json(value: Any, where: str = "contract") -> Contract:
         found = _short(value.get("schema_version"))
         raise AlulaError(f"schema version {found}; this alula reads {SCHEMA_VERSION}")
     fields = _object(value, where, CONTRACT_SPEC)
-    if fields["recurrent_state_size"] != 0:
-        raise AlulaError("recurrent policies are not supported by this alula")
     contract = Contract(**fields)
     if contract.supplied_size == 0:
         raise AlulaError("contract has no observation entry that the robot supplies")
@@ -116,6 +117,11 @@ def _golden(sequences: list[dict[str, Any]], contract: Contract, runtime: str) -
     if steps <= longest:
         raise AlulaError(
             f"golden sequences of {steps} steps; allowed: more than the longest history {longest}"
+        )
+    if contract.recurrent_state_size and steps < MIN_RECURRENT_STEPS:
+        raise AlulaError(
+            f"golden sequences of {steps} steps for a recurrent policy; "
+            f"allowed: at least {MIN_RECURRENT_STEPS}"
         )
     count = len(sequences)
     supplied = _array([s["supplied"] for s in sequences], (count, steps, contract.supplied_size))
@@ -270,7 +276,7 @@ CONTRACT_SPEC: dict[str, Check] = {
     "control_dt": _number,
     "observation": _entries(_observation),
     "action": _entries(_action),
-    "recurrent_state_size": _count(0, MAX_ENTRY_SIZE),
+    "recurrent_state_size": _count(0, MAX_STATE),
     "training": _training,
     "schema_version": _count(SCHEMA_VERSION, SCHEMA_VERSION),
 }

@@ -129,7 +129,10 @@ class Network:
             and (self.gru is None or self.gru.kernel.shape[0] == sizes[self.gru_after])
         )
         if not shapes_fit:
-            raise AlulaError(f"network layers do not fit together: sizes {sizes}")
+            unit = (
+                "" if self.gru is None else f", GRU {self.gru.kernel.shape} after {self.gru_after}"
+            )
+            raise AlulaError(f"network layers do not fit together: sizes {sizes}{unit}")
         arrays = (self.mean, self.scale, *self.weights, *self.biases)
         if not all(np.isfinite(a).all() for a in arrays):
             raise AlulaError("network holds NaN or infinite numbers")

@@ -14,9 +14,8 @@ from alula.policies.contract import Contract, History
 from alula.policies.files import read_bounded, write_files
 from alula.policies.golden import record, replay
 from alula.policies.metadata import MIN_SEQUENCES, Golden, metadata_text, parse_metadata
-from alula.policies.network import Network
+from alula.policies.network import Controller, Network, Step
 from alula.policies.onnx_graph import (
-    as_float32,
     build_model,
     check_bounded,
     model_metadata,
@@ -65,10 +64,30 @@ class Policy:
     def act(self, observation: np.ndarray) -> np.ndarray:
         """Actions [N, A], float32 in [-1, 1], for network inputs [N, O] (see `History.observe`).
 
+        For feed-forward policies only; `controller` serves all.
+
         Raises:
-            AlulaError: the observation has another shape.
+            AlulaError: the observation has another shape, or the policy is recurrent.
         """
-        return _run(self.session, observation, self.contract.observation_size)
+        if self.network.gru is not None:
+            raise AlulaError(
+                f"policy has a state of {self.network.state_size} floats; allowed: its controller"
+            )
+        return self.step(observation, np.zeros((*np.shape(observation)[:1], 0), np.float32))[0]
+
+    def step(self, observation: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Actions [N, A] and next states [N, H] for network inputs [N, O] and states [N, H].
+
+        The state is zero after a reset, and [N, 0] for a feed-forward policy.
+
+        Raises:
+            AlulaError: observation or state have another shape.
+        """
+        return _runner(self.session, self.network)(observation, state)
+
+    def controller(self, n: int = 1) -> Controller:
+        """Acts for n robots, freshly reset, and keeps their recurrent states."""
+        return Controller(self.step, self.network.state_size, n)
 
     def history(self, n: int = 1) -> History:
         """Assembles the network inputs of n robots, freshly reset."""
@@ -82,12 +101,16 @@ class Policy:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one step."""
-        return sum(w.size for w in self.network.weights)
+        gru = self.network.gru
+        dense = sum(w.size for w in self.network.weights)
+        return dense + (gru.kernel.size + gru.recurrent.size if gru else 0)
 
     @property
     def parameters(self) -> int:
         """Trained numbers: weights and biases."""
-        return self.macs + sum(b.size for b in self.network.biases)
+        gru = self.network.gru
+        biases = sum(b.size for b in self.network.biases)
+        return self.macs + biases + (gru.bias.size + gru.recurrent_bias.size if gru else 0)
 
 
 def write_policy(
@@ -117,11 +140,11 @@ def write_policy(
     path = Path(path)
     if path.exists() and not overwrite:
         raise AlulaError(f"policy file {path} exists; allowed: a new name, or overwrite")
-    network = as_float32(network)
+    network = network.astype(np.float32)
     check_bounded(network)
     _check_sizes(network, contract)
-    session, size = _session(build_model(network, ""), 1), contract.observation_size
-    golden = record(contract, network, seed, MIN_SEQUENCES, lambda o: _run(session, o, size))
+    runtime = _runner(_session(build_model(network, "")), network)
+    golden = record(contract, network, seed, MIN_SEQUENCES, runtime)
     metadata = metadata_text(contract, golden, weights_sha256(network))
     model = build_model(network, metadata)
     onnx.checker.check_model(model, full_check=True)
@@ -164,7 +187,7 @@ def policy_from_bytes(
             raise AlulaError("the weights are not the recorded ones (SHA-256 differs): damaged")
         # A model written anew from the checked arrays: no byte of a stranger's file reaches the runtime.
         session = _session(build_model(network, ""), threads)
-        difference = _replay_difference(session, contract, golden)
+        difference = _replay_difference(_runner(session, network), contract, golden)
     except AlulaError as e:
         raise AlulaError(f"policy file {name}: {e}") from None
     return Policy(
@@ -184,13 +207,13 @@ def inspect_policy(path: str | Path) -> dict[str, Any]:
         AlulaError: as `load_policy`.
     """
     policy = load_policy(path)
-    sizes = [policy.contract.observation_size, *(len(b) for b in policy.network.biases)]
     return {
         "policy": str(path),
         "sha256": policy.sha256,
         "bytes": len(policy.data),
         "contract": policy.contract.to_json(),
-        "layers": sizes,
+        "layers": policy.network.layer_sizes,
+        "gru_layer": None if policy.network.gru is None else policy.network.gru_after + 1,
         "parameters": policy.parameters,
         "macs": policy.macs,
         "golden_sequences": policy.golden.action.shape[0],
@@ -207,6 +230,11 @@ def _check_sizes(network: Network, contract: Contract) -> None:
         raise AlulaError(
             f"the network takes {found[0]} floats and gives {found[1]}; "
             f"the contract says {wanted[0]} and {wanted[1]}"
+        )
+    if network.state_size != contract.recurrent_state_size:
+        raise AlulaError(
+            f"the network has {network.state_size} recurrent states; "
+            f"the contract says {contract.recurrent_state_size}"
         )
 
 
@@ -228,18 +256,29 @@ def _session(model: onnx.ModelProto, threads: int = 1) -> ort.InferenceSession:
     )
 
 
-def _run(session: ort.InferenceSession, observation: np.ndarray, size: int) -> np.ndarray:
-    observation = np.ascontiguousarray(observation, dtype=np.float32)
-    if observation.ndim != 2 or observation.shape[1] != size:
-        raise AlulaError(f"observation of shape {observation.shape}; allowed: (N, {size})")
-    return np.asarray(session.run(["action"], {"observation": observation})[0])
+def _runner(session: ort.InferenceSession, network: Network) -> Step:
+    """One step of a network's ONNX model; refuses arrays of other shapes."""
+    inputs, states = network.mean.shape[0], network.state_size
+
+    def step(observation: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        observation = np.ascontiguousarray(observation, dtype=np.float32)
+        if observation.ndim != 2 or observation.shape[1] != inputs:
+            raise AlulaError(f"observation of shape {observation.shape}; allowed: (N, {inputs})")
+        if state.shape != (len(observation), states):
+            raise AlulaError(f"state of shape {state.shape}; allowed: {(len(observation), states)}")
+        feed = {"observation": observation}
+        if not states:
+            return np.asarray(session.run(["action"], feed)[0]), state
+        feed["state"] = np.ascontiguousarray(state, dtype=np.float32)
+        action, next_state = session.run(["action", "next_state"], feed)
+        return np.asarray(action), np.asarray(next_state)
+
+    return step
 
 
-def _replay_difference(session: ort.InferenceSession, contract: Contract, golden: Golden) -> float:
-    size = contract.observation_size
-    actions = replay(
-        contract, lambda observation: _run(session, observation, size), golden.supplied
-    )
+def _replay_difference(step: Step, contract: Contract, golden: Golden) -> float:
+    controller = Controller(step, contract.recurrent_state_size, len(golden.supplied))
+    actions = replay(contract, controller, golden.supplied)
     difference = float(np.abs(actions - golden.action).max())
     if not difference <= GOLDEN_TOLERANCE:
         raise AlulaError(

@@ -4,10 +4,13 @@
 
     observation -> Sub mean -> Mul scale -> Clip -> (Gemm -> Relu)* -> Gemm = z
     action = Clip(z / Sqrt(z z + 1), -1, 1)
+
+A GRU stands before one of the Gemm, written out in plain operators: its tensors are the arrays of `Gru`
+as they are (ONNX's own GRU orders the gates otherwise and adds an axis of time), and `state` and
+`next_state` are a second input and output.
 """
 
 import hashlib
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,12 +19,16 @@ from onnx import helper
 
 from alula.errors import AlulaError
 from alula.policies.metadata import MAX_METADATA_BYTES, METADATA_KEY
-from alula.policies.network import Network
+from alula.policies.network import Gru, Network
 
 IR_VERSION = 8
 OPSET = 17
 """Both as of 2022, so that every runtime since ONNX Runtime 1.14 reads the file."""
-OPS = frozenset({"Sub", "Mul", "Clip", "Gemm", "Relu", "Add", "Sqrt", "Div"})
+OPS = frozenset(
+    {"Sub", "Mul", "Clip", "Gemm", "Relu", "Add", "Sqrt", "Div", "Split", "Sigmoid", "Tanh"}
+)
+GRU_TENSORS = {"gru_kernel": 2, "gru_recurrent": 2, "gru_bias": 1, "gru_recurrent_bias": 1}
+"""Tensors of a GRU, in the order of `Gru.arrays`, and their numbers of dimensions."""
 MAX_LAYERS = 16
 MAX_MAGNITUDE = 1e18
 """Largest |z| that the weights may produce: its square must stay within float32."""
@@ -48,12 +55,17 @@ def build_model(network: Network, metadata: str) -> onnx.ModelProto:
     for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
         arrays[f"weight_{i}"] = w
         arrays[f"bias_{i}"] = b
-    sizes = network.mean.shape[0], network.biases[-1].shape[0]
+    inputs = [_rows("observation", network.mean.shape[0])]
+    outputs = [_rows("action", network.biases[-1].shape[0])]
+    if network.gru is not None:
+        arrays |= zip(GRU_TENSORS, network.gru.arrays, strict=True)
+        inputs.append(_rows("state", network.state_size))
+        outputs.append(_rows("next_state", network.state_size))
     graph = helper.make_graph(
-        _nodes(len(network.weights)),
+        _nodes(len(network.weights), None if network.gru is None else network.gru_after),
         "alula_policy",
-        [helper.make_tensor_value_info("observation", onnx.TensorProto.FLOAT, ["batch", sizes[0]])],
-        [helper.make_tensor_value_info("action", onnx.TensorProto.FLOAT, ["batch", sizes[1]])],
+        inputs,
+        outputs,
         [_tensor(name, array) for name, array in arrays.items()],
     )
     opsets = [helper.make_opsetid("", OPSET)]
@@ -64,7 +76,11 @@ def build_model(network: Network, metadata: str) -> onnx.ModelProto:
     return model
 
 
-def _nodes(layers: int) -> list[onnx.NodeProto]:
+def _rows(name: str, size: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
+
+
+def _nodes(layers: int, gru_after: int | None) -> list[onnx.NodeProto]:
     node = helper.make_node
     nodes = [
         node("Sub", ["observation", "observation_mean"], ["centred"]),
@@ -74,7 +90,11 @@ def _nodes(layers: int) -> list[onnx.NodeProto]:
     for i in range(layers):
         last = i == layers - 1
         out = "z" if last else f"dense_{i}"
-        nodes.append(node("Gemm", [f"hidden_{i}", f"weight_{i}", f"bias_{i}"], [out]))
+        source = f"hidden_{i}"
+        if i == gru_after:
+            nodes += _gru_nodes(source)
+            source = "next_state"
+        nodes.append(node("Gemm", [source, f"weight_{i}", f"bias_{i}"], [out]))
         if not last:
             nodes.append(node("Relu", [out], [f"hidden_{i + 1}"]))
     nodes += [
@@ -86,6 +106,31 @@ def _nodes(layers: int) -> list[onnx.NodeProto]:
         node("Clip", ["squashed", "action_low", "action_high"], ["action"]),
     ]
     return nodes
+
+
+def _gru_nodes(source: str) -> list[onnx.NodeProto]:
+    """The GRU of the tensor `source` and the input `state`; see `network.Gru` for the formula."""
+    node = helper.make_node
+    gates = ("reset", "update", "new")
+    return [
+        node("Gemm", [source, "gru_kernel", "gru_bias"], ["gru_input"]),
+        node("Gemm", ["state", "gru_recurrent", "gru_recurrent_bias"], ["gru_past"]),
+        node("Split", ["gru_input"], [f"input_{gate}" for gate in gates], axis=1),
+        node("Split", ["gru_past"], [f"past_{gate}" for gate in gates], axis=1),
+        node("Add", ["input_reset", "past_reset"], ["reset_sum"]),
+        node("Sigmoid", ["reset_sum"], ["reset"]),
+        node("Add", ["input_update", "past_update"], ["update_sum"]),
+        node("Sigmoid", ["update_sum"], ["update"]),
+        # n = tanh(x Wn + bn + r * (h Un + cn))
+        node("Mul", ["reset", "past_new"], ["past_admitted"]),
+        node("Add", ["input_new", "past_admitted"], ["new_sum"]),
+        node("Tanh", ["new_sum"], ["new"]),
+        # h' = (1 - z) * n + z * h
+        node("Sub", ["one", "update"], ["renewal"]),
+        node("Mul", ["renewal", "new"], ["renewed"]),
+        node("Mul", ["update", "state"], ["kept"]),
+        node("Add", ["renewed", "kept"], ["next_state"]),
+    ]
 
 
 def _tensor(name: str, array: np.ndarray | np.float32) -> onnx.TensorProto:
@@ -142,9 +187,11 @@ def read_network(model: onnx.ModelProto, metadata: str) -> Network:
     _check_operators(model)
     arrays = {t.name: _array(t) for t in graph.initializer}
     layers = sum(name.startswith("weight_") for name in arrays)
-    wanted = [f"{kind}_{i}" for i in range(layers) for kind in ("weight", "bias")]
-    for name in ("observation_mean", "observation_scale", "clip_high", "weight_0", *wanted):
-        dimensions = 2 if name.startswith("weight") else 0 if name == "clip_high" else 1
+    recurrent = any(name in GRU_TENSORS for name in arrays)
+    wanted = {"observation_mean": 1, "observation_scale": 1, "clip_high": 0, "weight_0": 2}
+    for i in range(layers):
+        wanted |= {f"weight_{i}": 2, f"bias_{i}": 1}
+    for name, dimensions in (wanted | (GRU_TENSORS if recurrent else {})).items():
         if name not in arrays or arrays[name].ndim != dimensions:
             raise AlulaError(f"tensor {name!r} is missing or not of {dimensions} dimensions")
     network = Network(
@@ -153,12 +200,28 @@ def read_network(model: onnx.ModelProto, metadata: str) -> Network:
         clip=float(arrays["clip_high"]),
         weights=tuple(arrays[f"weight_{i}"] for i in range(layers)),
         biases=tuple(arrays[f"bias_{i}"] for i in range(layers)),
+        gru=_gru(arrays) if recurrent else None,
+        gru_after=_gru_after(graph, layers) if recurrent else 0,
     )
     check_bounded(network)
     expected = build_model(network, metadata)
     if not (_same(graph, expected.graph) and model.ir_version == expected.ir_version):
         raise AlulaError("the graph is not that of a policy of alula; see docs/policy-file.md")
     return network
+
+
+def _gru(arrays: dict[str, np.ndarray]) -> Gru:
+    kernel, recurrent, bias, recurrent_bias = (arrays[name] for name in GRU_TENSORS)
+    return Gru(kernel=kernel, recurrent=recurrent, bias=bias, recurrent_bias=recurrent_bias)
+
+
+def _gru_after(graph: onnx.GraphProto, layers: int) -> int:
+    """Which hidden_<i> the graph leads into the GRU; the rest of it is compared afterwards."""
+    sources = [node.input[0] for node in graph.node if "gru_kernel" in node.input]
+    places = [i for i in range(layers) if sources == [f"hidden_{i}"]]
+    if not places:
+        raise AlulaError(f"the GRU stands nowhere between the {layers} layers")
+    return places[0]
 
 
 def _same(one: Message, other: Message) -> bool:
@@ -209,6 +272,8 @@ def check_bounded(network: Network) -> None:
 
         bound_j = sum_i |W_ij| max(bound) + |b_j|,   and |z| < 1e18, so that 1 + z^2 is finite
 
+    A GRU's state is at most 1 whatever comes in, if the sums inside its gates are finite.
+
     Raises:
         AlulaError: clip not positive and finite, or numbers so large that float32 overflows.
     """
@@ -218,34 +283,33 @@ def check_bounded(network: Network) -> None:
     if np.abs(network.mean).max() > MAX_MEAN:
         raise AlulaError("observation mean beyond 1e30; allowed: numbers of this world")
     bound = network.clip
-    for w, b in zip(network.weights, network.biases, strict=True):
-        rows = np.abs(w).sum(axis=0, dtype=np.float64) * bound + np.abs(b)
-        bound = float(rows.max())
-        if bound > MAX_MAGNITUDE:
-            raise AlulaError(
-                f"the weights can drive the network to {bound:.1e}; allowed: {MAX_MAGNITUDE:.0e}"
-            )
+    for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+        if network.gru is not None and i == network.gru_after:
+            kernel, recurrent, bias, recurrent_bias = network.gru.arrays
+            _check_sum(_largest(kernel, bias, bound) + _largest(recurrent, recurrent_bias, 1.0))
+            bound = 1.0
+        bound = _check_sum(_largest(w, b, bound))
 
 
-def as_float32(network: Network) -> Network:
-    """The same network with every number rounded to float32, as the file holds it."""
+def _largest(w: np.ndarray, b: np.ndarray, bound: float) -> float:
+    """Largest |x W + b| for |x| <= bound."""
+    rows = np.abs(w).sum(axis=0, dtype=np.float64) * bound + np.abs(b)
+    return float(rows.max())
 
-    def f32(array: Any) -> np.ndarray:
-        return np.ascontiguousarray(array, dtype=np.float32)
 
-    return Network(
-        mean=f32(network.mean),
-        scale=f32(network.scale),
-        clip=float(np.float32(network.clip)),
-        weights=tuple(f32(w) for w in network.weights),
-        biases=tuple(f32(b) for b in network.biases),
-    )
+def _check_sum(bound: float) -> float:
+    if bound > MAX_MAGNITUDE:
+        raise AlulaError(
+            f"the weights can drive the network to {bound:.1e}; allowed: {MAX_MAGNITUDE:.0e}"
+        )
+    return bound
 
 
 def weights_sha256(network: Network) -> str:
-    """SHA-256 of all numbers as little-endian float32: mean, scale, clip, then each W and b."""
+    """SHA-256 of all numbers as little-endian float32: mean, scale, clip, each W and b, then the GRU's."""
     digest = hashlib.sha256()
     pairs = [a for pair in zip(network.weights, network.biases, strict=True) for a in pair]
-    for array in (network.mean, network.scale, np.float32(network.clip), *pairs):
+    gru = () if network.gru is None else network.gru.arrays
+    for array in (network.mean, network.scale, np.float32(network.clip), *pairs, *gru):
         digest.update(np.asarray(array, dtype="<f4").tobytes())
     return digest.hexdigest()
