@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from alula.evaluation.evaluate import (
     policy_task,
 )
 from alula.evaluation.flight import FAILURES, fly
-from alula.policies.onnx_file import Policy
+from alula.policies.network import Gru
+from alula.policies.onnx_file import Policy, load_policy, write_policy
 from alula.robots.multirotor import load_robot
 from alula.sim.config import Limits, SimConfig
 from alula.tasks import hover, track
@@ -151,8 +153,48 @@ def test_another_observation_is_refused(hover_policy: Policy) -> None:
         check_fits(contract, robot, track, SimConfig())
     with pytest.raises(AlulaError, match="policy observes"):
         check_fits(contract, robot, hover, SimConfig(history=4))
-    with pytest.raises(AlulaError, match="recurrent"):
-        check_fits(replace(contract, recurrent_state_size=8), robot, hover, SimConfig())
+
+
+@pytest.mark.parametrize("sim", ["multirotor", "mujoco"])
+def test_a_recurrent_policy_is_flown_with_its_state(
+    hover_policy: Policy, tmp_path: Path, sim: SimName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feedback policy behind a GRU of O states, each a short low-pass of one input.
+
+    For inputs and recurrent weights as small as here, h' = 0.8 x + 0.2 h with z = sigmoid(-ln 4) = 0.2.
+    """
+    feed_forward, rng = hover_policy.network, np.random.default_rng(0)
+    size = hover_policy.contract.observation_size
+    network = replace(
+        feed_forward,
+        scale=feed_forward.scale * 0.01,
+        weights=(feed_forward.weights[0] * 100.0,),
+        gru=Gru(
+            kernel=np.concatenate([np.zeros((size, 2 * size)), np.eye(size)], axis=1),
+            recurrent=rng.normal(size=(size, 3 * size)) * 0.001,
+            bias=np.repeat([0.0, -np.log(4.0), 0.0], size),
+            recurrent_bias=np.zeros(3 * size),
+        ),
+    )
+    contract = replace(hover_policy.contract, recurrent_state_size=size)
+    write_policy(tmp_path / "policy.onnx", network, contract)
+    policy = load_policy(tmp_path / "policy.onnx")
+    states, step = [], Policy.step
+
+    def spy(self: Policy, observation: np.ndarray, state: np.ndarray) -> tuple:
+        action, next_state = step(self, observation, state)
+        states.append((state, next_state))
+        return action, next_state
+
+    monkeypatch.setattr(Policy, "step", spy)
+    evaluation, _ = evaluate(policy, sim=sim, episodes=50, seed=1)
+    assert evaluation.metrics.success > 0.6
+    assert len(states) == evaluation.steps
+    # zero after the reset, then always the one that came out of the step before
+    assert not states[0][0].any()
+    for (_, came), (went, _) in pairwise(states):
+        np.testing.assert_array_equal(went, came)
+    assert (np.abs(states[-1][1]).max(axis=1) > 0).all()
 
 
 @pytest.mark.parametrize("sim", ["multirotor", "mujoco"])
