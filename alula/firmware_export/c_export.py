@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from alula.firmware_export.c_source import entry_note, render, scratch_sizes
-from alula.firmware_export.c_text import comment, identifiers
+from alula.firmware_export.c_source import entry_note, field_names, render, state_bytes
+from alula.firmware_export.c_text import comment
 from alula.policies.files import write_files
 from alula.policies.onnx_file import Policy, load_policy
 
@@ -54,7 +54,7 @@ def export_c(policy_path: str | Path, out_dir: str | Path, *, overwrite: bool = 
     policy = load_policy(policy_path)
     sequences = _golden_that_fit(policy)
     texts = render(policy, sequences)
-    flash, ram = _flash_bytes(policy, sequences), _ram_bytes(policy)
+    flash, ram = _flash_bytes(policy, sequences), state_bytes(policy)
     texts["README.md"] = _readme(policy, sequences, flash, ram)
     files = {name: text.encode("ascii") for name, text in texts.items()}
     write_files(out_dir, files, overwrite=overwrite)
@@ -82,16 +82,9 @@ def _flash_bytes(policy: Policy, sequences: int) -> int:
     return 4 * (policy.parameters + normaliser + ranges + golden)
 
 
-def _ram_bytes(policy: Policy) -> int:
-    contract = policy.contract
-    counters = 2
-    floats = contract.observation_size + sum(scratch_sizes(policy)) + contract.action_size
-    return 4 * (floats + counters)
-
-
 def _readme(policy: Policy, sequences: int, flash: int, ram: int) -> str:
     contract = policy.contract
-    fields = identifiers(e.name for e in contract.supplied)
+    fields = field_names(contract)
     inputs = "\n".join(
         f"- `{field}[{e.size}]`: {entry_note(e)}"
         for field, e in zip(fields, contract.supplied, strict=True)
@@ -104,7 +97,7 @@ def _readme(policy: Policy, sequences: int, flash: int, ram: int) -> str:
     return README.format(
         robot=comment(contract.robot),
         task=comment(contract.task),
-        dt=contract.control_dt,
+        rate=round(1.0 / contract.control_dt, 3),
         sha256=policy.sha256,
         inputs=inputs,
         outputs=outputs,
@@ -130,11 +123,14 @@ static policy_t policy;
 /* at start-up: do not fly where this fails */
 int ready = policy_self_test(&policy) <= POLICY_GOLDEN_TOLERANCE;
 
-/* every {dt:g} s */
-policy_observation_t observation = {{0}}; /* fill every field, in its unit */
+/* in the control loop, at {rate:g} Hz or faster; now_us is any clock that runs forward */
+policy_observation_t observation; /* fill every field, in its unit */
 float action[POLICY_NUM_ACTIONS], command[POLICY_NUM_ACTIONS];
-policy_status_t status = policy_step(&policy, &observation, action);
+policy_status_t status;
+policy_stamp(&observation, now_us); /* or each time_us[POLICY_FIELD_...] on its own */
+status = policy_step(&policy, &observation, now_us, action);
 policy_command(action, command);
+if ((status & POLICY_LOST) != 0u) {{ /* hand over to another controller */ }}
 ```
 
 Observation, present samples only (histories are kept inside):

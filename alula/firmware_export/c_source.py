@@ -1,49 +1,119 @@
 """The text of the exported C: templates filled from a checked policy."""
 
-import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from alula.firmware_export.c_text import c_float, comment, identifiers, table
+from alula.firmware_export.c_layers import KERNELS, Layers, c_layers
+from alula.firmware_export.c_text import c_float, comment, fill, identifiers, table
 from alula.policies.contract import ACTION_HISTORY, Contract, ObservationEntry
 from alula.policies.onnx_file import GOLDEN_TOLERANCE, Policy
 
 TEMPLATES = Path(__file__).parent
-RELU = """
-static void relu(float *x, uint32_t count)
-{
-    uint32_t i;
-    for (i = 0; i < count; i++) {
-        x[i] = x[i] < 0.0f ? 0.0f : x[i];
-    }
-}
-"""
+STALE_STEPS = 3
+"""Steps that an input may be older than the oldest in training."""
+LOST_STEPS = 10
+"""Held steps after which the policy counts as lost."""
+RESTART_STEPS = 10
+"""Shortest pause that may start the histories anew [steps]; the longest history where that is longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Field:
+    """An observation entry and where it lives in the C."""
+
+    entry: ObservationEntry
+    name: str
+    """C identifier."""
+    first: int
+    """Place of its oldest float in the network's input."""
+
+    @property
+    def length(self) -> int:
+        """Floats in the network's input."""
+        return self.entry.size * self.entry.history
+
+    @property
+    def own(self) -> bool:
+        """Whether the policy keeps it itself: its own past actions."""
+        return self.entry.name == ACTION_HISTORY
+
+    @property
+    def ring(self) -> bool:
+        """Whether past samples are kept."""
+        return self.own or self.entry.history > 1
+
+    @property
+    def supplied_ring(self) -> bool:
+        """Whether past samples of what the robot supplies are kept."""
+        return self.ring and not self.own
+
+    def push(self, sample: str) -> str:
+        """The call that records a sample."""
+        return (
+            f"push(policy->history_{self.name}, {self.length}u, &policy->oldest_{self.name}, "
+            f"{sample}, {self.entry.size}u);"
+        )
 
 
 def render(policy: Policy, sequences: int) -> dict[str, str]:
     """The C files by name, with the first `sequences` golden sequences inside."""
+    contract = policy.contract
+    layers = c_layers(policy.network)
+    fields = _fields(contract)
     marks = {
         **_policy_marks(policy, sequences),
-        **_network_marks(policy, sequences),
-        **_observation_marks(policy.contract),
-        "ACTION_NAMES": _action_names(policy.contract),
+        **_header_marks(contract, fields),
+        **_network_marks(policy, layers, fields, sequences),
+        **_observation_marks(contract, fields),
+        **_history_marks(fields, layers),
+        "STATE": "\n".join(_state(fields, layers)),
     }
-    return {
-        "policy.h": _fill("policy_template.h", marks),
-        "policy.c": _fill("policy_template.c", marks),
-        "policy_test.c": _fill("policy_test_template.c", marks),
-    }
+    names = {"policy.h": "policy_template.h", "policy.c": "policy_template.c"}
+    names["policy_test.c"] = "policy_test_template.c"
+    return {name: fill(TEMPLATES / template, marks) for name, template in names.items()}
 
 
-def scratch_sizes(policy: Policy) -> tuple[int, int]:
-    """Floats of the two buffers between which the layers alternate; the input is in the first."""
-    sizes = [policy.contract.observation_size, *(b.size for b in policy.network.biases)]
-    return max(sizes[0::2]), max(sizes[1::2])
+def state_bytes(policy: Policy) -> int:
+    """Size of one `policy_t` where 64-bit integers are aligned to 8 bytes."""
+    contract, layers = policy.contract, c_layers(policy.network)
+    rings = [f for f in _fields(contract) if f.ring]
+    floats = sum(f.length for f in rings) + sum(layers.buffers.values()) + contract.action_size
+    counters = 11
+    words = len(contract.supplied) + 1 + counters
+    tail = 2 + len(rings) + floats
+    # two 64-bit times in between, aligned, and the whole rounded up to their alignment
+    return 8 * ((words + 1) // 2) + 16 + 8 * ((tail + 1) // 2)
 
 
-def _fill(template: str, marks: dict[str, str]) -> str:
-    """The template with every `@MARK@` replaced, in one pass: inserted text is not looked at."""
-    text = (TEMPLATES / template).read_text(encoding="ascii")
-    return re.sub(r"@([A-Z0-9_]+)@", lambda match: marks[match.group(1)], text)
+def field_names(contract: Contract) -> list[str]:
+    """C identifiers of the supplied entries, in order; none is one that the policy uses itself."""
+    return identifiers(["time_us", ACTION_HISTORY, *(e.name for e in contract.supplied)])[2:]
+
+
+def action_names(contract: Contract) -> list[str]:
+    """C identifiers of the actions, in order; none makes POLICY_ACTION_NAMES twice."""
+    return identifiers(["names", *(a.name for a in contract.action)])[1:]
+
+
+def entry_note(entry: ObservationEntry) -> str:
+    """Unit, frame and training conditions of an observation entry, safe in a comment."""
+    note = f"[{comment(entry.unit)}] {comment(entry.name)}, frame {comment(entry.frame)}"
+    if entry.history > 1:
+        note += f", {entry.history} samples of history"
+    if entry.noise or entry.delay:
+        note += f", trained with noise {entry.noise:g} and delay up to {entry.delay:g} s"
+    return note
+
+
+def _fields(contract: Contract) -> list[_Field]:
+    supplied = iter(field_names(contract))
+    result, first = [], 0
+    for entry in contract.observation:
+        name = ACTION_HISTORY if entry.name == ACTION_HISTORY else next(supplied)
+        result.append(_Field(entry=entry, name=name, first=first))
+        first += entry.size * entry.history
+    return result
 
 
 def _policy_marks(policy: Policy, sequences: int) -> dict[str, str]:
@@ -59,6 +129,7 @@ def _policy_marks(policy: Policy, sequences: int) -> dict[str, str]:
         "CONTROL_DT": c_float(contract.control_dt),
         "NUM_OBSERVATIONS": str(contract.observation_size),
         "NUM_SUPPLIED": str(contract.supplied_size),
+        "NUM_FIELDS": str(len(contract.supplied)),
         "NUM_ACTIONS": str(contract.action_size),
         "GOLDEN_SEQUENCES": str(sequences),
         "GOLDEN_ALL": str(policy.golden.action.shape[0]),
@@ -68,104 +139,163 @@ def _policy_marks(policy: Policy, sequences: int) -> dict[str, str]:
     }
 
 
+def _header_marks(contract: Contract, fields: list[_Field]) -> dict[str, str]:
+    """Times, and the order of fields and actions."""
+    step_us = round(1e6 * contract.control_dt)
+    longest = max(e.history for e in contract.observation)
+    supplied = [f for f in fields if not f.own]
+    # age limit = largest age in training + STALE_STEPS steps
+    stale = [round(1e6 * f.entry.delay) + STALE_STEPS * step_us for f in supplied]
+    actions = action_names(contract)
+    notes = [
+        f"{comment(a.name)}: {comment(a.meaning)}, -1 is {a.low:g}, +1 is {a.high:g} [{comment(a.unit)}]"
+        for a in contract.action
+    ]
+    return {
+        "STEP_US": str(step_us),
+        "EARLY_US": str(step_us // 8),
+        "RESTART_US": str(step_us * max(longest, RESTART_STEPS)),
+        "LOST_STEPS": str(LOST_STEPS),
+        "STALE_US": ", ".join(f"{s}u" for s in stale),
+        "FIELD_INDICES": _enum("FIELD", [f.name for f in supplied]),
+        "ACTION_NAMES": _enum("ACTION", actions, notes),
+        "ACTION_NAME_STRINGS": ", ".join(f'"{comment(a.name)}"' for a in contract.action),
+    }
+
+
+def _enum(kind: str, names: list[str], notes: Iterable[str] = ()) -> str:
+    rows = [f"POLICY_{kind}_{name.upper()} = {i}" for i, name in enumerate(names)]
+    comments = [f" /* {note} */" for note in notes] or [""] * len(rows)
+    ends = [","] * (len(rows) - 1) + [""]
+    return "\n".join(f"    {r}{e}{c}" for r, e, c in zip(rows, ends, comments, strict=True))
+
+
 def _initial_action(contract: Contract) -> float:
-    """What is held before the first valid observation: the start of the record of actions, or 0."""
+    """The action before the first valid observation: the start of the record of actions, or 0."""
     for entry in contract.observation:
         if entry.name == ACTION_HISTORY:
             return min(1.0, max(-1.0, entry.initial))
     return 0.0
 
 
-def _network_marks(policy: Policy, sequences: int) -> dict[str, str]:
-    network = policy.network
-    buffers = "scratch_a", "scratch_b"
-    calls, inputs = [], policy.contract.observation_size
-    for i, bias in enumerate(network.biases):
-        source, target = buffers[i % 2], buffers[(i + 1) % 2]
-        calls.append(
-            f"    dense(policy->{source}, {inputs}u, WEIGHT_{i}, BIAS_{i}, {bias.size}u, "
-            f"policy->{target});"
-        )
-        if i + 1 < len(network.biases):
-            calls.append(f"    relu(policy->{target}, {bias.size}u);")
-        inputs = bias.size
-    scratch = scratch_sizes(policy)
-    return {
-        "CLIP": c_float(network.clip),
-        "SCRATCH_A": str(scratch[0]),
-        "SCRATCH_B": str(scratch[1]),
-        "OUTPUT": buffers[len(network.biases) % 2],
-        "RELU": RELU if len(network.biases) > 1 else "",
-        "LAYERS": "\n".join(calls),
-        "TABLES": _tables(policy, sequences),
-    }
+def _state(fields: list[_Field], layers: Layers) -> list[str]:
+    """Members of `policy_t` that depend on the policy."""
+    rings = [f for f in fields if f.ring]
+    return [
+        *(f"    uint32_t oldest_{f.name}; /* index of the oldest float below */" for f in rings),
+        *(f"    float history_{f.name}[{f.length}];" for f in rings),
+        *(f"    float {name}[{size}];" for name, size in layers.buffers.items()),
+    ]
 
 
-def _tables(policy: Policy, sequences: int) -> str:
-    network, contract = policy.network, policy.contract
+def _network_marks(
+    policy: Policy, layers: Layers, fields: list[_Field], sequences: int
+) -> dict[str, str]:
+    network, contract, golden = policy.network, policy.contract, policy.golden
+    lows, highs = [a.low for a in contract.action], [a.high for a in contract.action]
     tables = [
         table("MEAN", network.mean, "observation mean, in the units of the observation"),
         table("SCALE", network.scale, "reciprocal observation scale"),
+        *layers.tables,
+        table("ACTION_LOW", lows, "command at action -1"),
+        table("ACTION_HIGH", highs, "command at action +1"),
+        table("GOLDEN_SUPPLIED", golden.supplied[:sequences], "observations, in order"),
+        table("GOLDEN_ACTION", golden.action[:sequences], "recorded actions"),
     ]
-    for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-        tables.append(table(f"WEIGHT_{i}", w, f"layer {i}, {w.shape[0]} inputs x {w.shape[1]}"))
-        tables.append(table(f"BIAS_{i}", b, f"layer {i}"))
-    lows, highs = [a.low for a in contract.action], [a.high for a in contract.action]
-    tables.append(table("ACTION_LOW", lows, "command at action -1"))
-    tables.append(table("ACTION_HIGH", highs, "command at action +1"))
-    golden = policy.golden
-    tables.append(table("GOLDEN_SUPPLIED", golden.supplied[:sequences], "observations, in order"))
-    tables.append(table("GOLDEN_ACTION", golden.action[:sequences], "recorded actions"))
-    return "\n\n".join(tables)
-
-
-def _observation_marks(contract: Contract) -> dict[str, str]:
-    """The generated lines that follow the contract's observation entries."""
-    names = [e.name for e in contract.supplied]
-    fields = dict(zip(names, identifiers(names), strict=True))
-    members, finite, record, hold, reset = [], [], [], [], []
-    record_action, start = "", 0
-    for entry in contract.observation:
-        end = start + entry.size * entry.history
-        history = f"policy->observation + {start}, {end - start}u, {entry.size}u"
-        reset.append(
-            f"    for (i = {start}u; i < {end}u; i++) {{\n"
-            f"        policy->observation[i] = {c_float(entry.initial)};\n    }}"
-        )
-        start = end
-        if entry.name == ACTION_HISTORY:
-            record_action = f"    record({history}, policy->action, 0u);\n"
-            continue
-        field = fields[entry.name]
-        members.append(f"    float {field}[{entry.size}]; /* {entry_note(entry)} */")
-        finite.append(f"all_finite(observation->{field}, {entry.size}u)")
-        record.append(f"    record({history}, observation->{field}, policy->fresh);")
-        if entry.history > 1:
-            hold.append(f"        shift({history});\n")
+    kernels = [*layers.kernels.values()]
+    needed = {
+        "history.c": any(f.ring for f in fields),
+        "newest.c": any(f.supplied_ring for f in fields),
+    }
+    kernels += [(KERNELS / name).read_text(encoding="ascii") for name, use in needed.items() if use]
     return {
-        "OBSERVATION_FIELDS": "\n".join(members),
-        "FINITE": "\n        && ".join(finite),
-        "RECORD": "\n".join(record),
-        "RECORD_ACTION": record_action,
-        "RESET": "\n".join(reset),
-        "HOLD": f" else {{\n{''.join(hold)}    }}" if hold else "",
+        "CLIP": c_float(network.clip),
+        "TABLES": "\n\n".join(tables),
+        "KERNELS": "".join(f"\n{kernel}" for kernel in kernels),
+        "LAYERS": "\n".join(layers.calls),
+        "OUTPUT": layers.output,
     }
 
 
-def entry_note(entry: ObservationEntry) -> str:
-    """Unit, frame and training conditions of an observation entry, safe in a comment."""
-    note = f"[{comment(entry.unit)}] {comment(entry.name)}, frame {comment(entry.frame)}"
-    if entry.history > 1:
-        note += f", {entry.history} samples of history"
-    if entry.noise or entry.delay:
-        note += f", trained with noise {entry.noise:g} and delay up to {entry.delay:g} s"
-    return note
+def _observation_marks(contract: Contract, fields: list[_Field]) -> dict[str, str]:
+    """The generated lines that follow the contract's observation entries."""
+    members, finite, record, normalise, golden, row = [], [], [], [], [], 0
+    for f in fields:
+        size = f.entry.size
+        if f.ring:
+            normalise.append(
+                f"    clipped |= normalise_history(policy->scratch_a, {f.first}u, "
+                f"policy->history_{f.name}, {f.length}u,\n"
+                f"                                 policy->oldest_{f.name});"
+            )
+        else:
+            normalise.append(
+                f"    clipped |= normalise(policy->scratch_a, {f.first}u, observation->{f.name}, {size}u);"
+            )
+        if f.own:
+            continue
+        members.append(f"    float {f.name}[{size}]; /* {entry_note(f.entry)} */")
+        finite.append(f"all_below(INFINITY_BITS, observation->{f.name}, {size}u)")
+        golden.append(
+            f"        memcpy(observation.{f.name}, row + {row}u, sizeof observation.{f.name});"
+        )
+        row += size
+        if f.ring:
+            record += [
+                f"    for (i = policy->fresh != 0u ? {f.entry.history}u : 1u; i != 0u; i--) {{",
+                f"        {f.push(f'observation->{f.name}')}",
+                "    }",
+            ]
+    if record:
+        record.insert(0, "    uint32_t i;")
+    return {
+        "OBSERVATION_FIELDS": "\n".join(members),
+        "FINITE": "\n        && ".join(finite),
+        "RECORD": "".join(f"{line}\n" for line in record),
+        "NORMALISE": "\n".join(normalise),
+        "GOLDEN_FIELDS": "\n".join(golden),
+    }
 
 
-def _action_names(contract: Contract) -> str:
-    names = identifiers(a.name for a in contract.action)
-    return "\n".join(
-        f"    POLICY_ACTION_{name.upper()} = {i}, /* {comment(a.name)}: {comment(a.meaning)}, "
-        f"-1 is {a.low:g}, +1 is {a.high:g} [{comment(a.unit)}] */"
-        for i, (name, a) in enumerate(zip(names, contract.action, strict=True))
-    )
+def _history_marks(fields: list[_Field], layers: Layers) -> dict[str, str]:
+    """Reset of the past, and what advances it when nothing new has come."""
+    own = [f for f in fields if f.own]
+    rings = [f for f in fields if f.ring]
+    supplied = [f for f in rings if not f.own]
+    repeat = [
+        "    " + f.push(f"newest(policy->history_{f.name}, {f.length}u, policy->oldest_{f.name}, "
+                        f"{f.entry.size}u)")
+        for f in supplied
+    ]  # fmt: skip
+    record_action = [f"        {f.push('policy->action')}" for f in own]
+    advance = []
+    if supplied:
+        advance += [
+            "",
+            "/* Nothing new has come: the newest samples once more, so that the histories keep their time. */",
+        ]
+        advance += ["static void repeat_samples(policy_t *policy)", "{", *repeat, "}", ""]
+    missed = []
+    if rings:
+        missed = ["        for (i = 0; i < missed; i++) {"]
+        missed += ["            repeat_samples(policy);"] if supplied else []
+        missed += [f"    {line}" for line in record_action] + ["        }"]
+    reset = []
+    for f in rings:
+        reset += [
+            f"    for (i = 0; i < {f.length}u; i++) {{",
+            f"        policy->history_{f.name}[i] = {c_float(f.entry.initial)};",
+            "    }",
+            f"    policy->oldest_{f.name} = 0u;",
+        ]
+    if "recurrent" in layers.buffers:
+        reset.append("    memset(policy->recurrent, 0, sizeof policy->recurrent);")
+    return {
+        "ADVANCE": "\n".join(advance),
+        "HOLD": "        repeat_samples(policy);\n" if supplied else "",
+        "MISSED_INDEX": "    uint32_t i;\n" if rings else "",
+        "ADVANCE_MISSED": "".join(f"{line}\n" for line in missed),
+        "RECORD_ACTION": "".join(f"{line}\n" for line in record_action),
+        "RESET_INDEX": "    uint32_t i;\n" if rings else "",
+        "RESET": "".join(f"{line}\n" for line in reset),
+    }

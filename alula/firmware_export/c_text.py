@@ -1,7 +1,8 @@
 """Text that is safe inside C: identifiers, comments and float literals, whatever a file says."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -57,6 +58,12 @@ def c_float(value: float | np.floating) -> str:
     """The shortest decimal literal that a C compiler reads back as this float32."""
     # str of a numpy float32 is its shortest exact decimal, and always has a point or an exponent.
     return f"{np.float32(value)!s}f"
+
+
+def fill(template: Path, marks: Mapping[str, str]) -> str:
+    """A template with every `@MARK@` replaced, in one pass: inserted text is not looked at."""
+    text = template.read_text(encoding="ascii")
+    return re.sub(r"@([A-Z0-9_]+)@", lambda match: marks[match.group(1)], text)
 
 
 def table(name: str, values: ArrayLike, note: str) -> str:

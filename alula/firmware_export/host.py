@@ -31,14 +31,16 @@ float host_self_test(void)
 uint32_t host_run(const float *supplied, uint32_t steps, float *action)
 {
     policy_t policy;
-    uint32_t step;
+    uint32_t step, held = 0u;
     policy_init(&policy);
     for (step = 0; step < steps; step++) {
+        const uint64_t time_us = (uint64_t)step * POLICY_STEP_US;
         policy_observation_t observation;
-        memcpy(&observation, supplied + step * POLICY_NUM_SUPPLIED, sizeof observation);
-        (void)policy_step(&policy, &observation, action + step * POLICY_NUM_ACTIONS);
+        memcpy(&observation, supplied + step * POLICY_NUM_SUPPLIED, POLICY_NUM_SUPPLIED * sizeof(float));
+        policy_stamp(&observation, time_us);
+        held += (policy_step(&policy, &observation, time_us, action + step * POLICY_NUM_ACTIONS) & POLICY_HELD) != 0u;
     }
-    return policy.held_steps;
+    return held;
 }
 """
 

@@ -3,22 +3,24 @@
 
 #include <string.h>
 
-/* policy_observation_t is copied as one row of floats: it must have no padding. */
-typedef char policy_observation_is_packed
-    [(sizeof(policy_observation_t) == POLICY_NUM_SUPPLIED * sizeof(float)) ? 1 : -1];
-
 #define CLIP @CLIP@ /* bound of the normalised observation [-] */
 
 @TABLES@
 
-/* By the bits, so that -ffast-math cannot remove the test: exponent all ones is NaN or infinity. */
-static int all_finite(const float *x, uint32_t count)
+static const uint32_t STALE_US[POLICY_NUM_FIELDS] = POLICY_STALE_US;
+
+#define INFINITY_BITS 0x7f800000u /* as a float: infinity; NaN lies above */
+#define HUGE_BITS 0x5f000000u     /* as a float: 2^63; its square is finite */
+
+/* Whether all |x| lie below the float of these bits; never true for NaN. By the bits, so that -ffast-math
+ * cannot remove the test. */
+static int all_below(uint32_t limit, const float *x, uint32_t count)
 {
     uint32_t i;
     for (i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, &x[i], sizeof bits);
-        if ((bits & 0x7f800000u) == 0x7f800000u) {
+        if ((bits & 0x7fffffffu) >= limit) {
             return 0;
         }
     }
@@ -30,138 +32,210 @@ static float clamp(float x, float low, float high)
     return x < low ? low : (x > high ? high : x);
 }
 
-/* Square root for x >= 0, within one unit in the last place; 0 for x <= 0, x for infinity and NaN.
- * x = m 4^e with m in [1, 4): root = sqrt(m) 2^e, sqrt(m) by Heron's rule y <- (y + m/y) / 2. */
-static float square_root(float x)
+/* 1 / sqrt(x) for x in [1, 2^126], within two units in the last place.
+ * x = m 4^e with m in [1, 4): root = 2^-e / sqrt(m), 1 / sqrt(m) by Newton's rule y <- y (3 - m y^2) / 2. */
+static float reciprocal_root(float x)
 {
-    uint32_t bits, half_exponent, subnormal;
-    float m, y, power;
-    if (!(x > 0.0f)) {
-        return x < 0.0f ? 0.0f : x;
-    }
-    if (!all_finite(&x, 1u)) {
-        return x;
-    }
-    subnormal = x < 1.17549435e-38f ? 1u : 0u;
-    if (subnormal) {
-        x *= 16777216.0f; /* 2^24 */
-    }
+    uint32_t bits;
+    float half, y;
     memcpy(&bits, &x, sizeof bits);
-    /* Biased exponent E = 127 + 2 e (+ 1): an odd E leaves m in [1, 2), an even one m in [2, 4). */
-    half_exponent = ((bits >> 23) + 127u) >> 1; /* e + 127 */
-    bits = (bits & 0x007fffffu) | (((bits >> 23) & 1u) != 0u ? 0x3f800000u : 0x40000000u);
-    memcpy(&m, &bits, sizeof m);
-    y = 0.5f + 0.41f * m; /* within 10 % on [1, 4) */
-    y = 0.5f * (y + m / y);
-    y = 0.5f * (y + m / y);
-    y = 0.5f * (y + m / y);
-    bits = half_exponent << 23;
-    memcpy(&power, &bits, sizeof power);
-    y *= power;
-    return subnormal ? y * 0.000244140625f /* 2^-12 */ : y;
+    bits = 0x5f375a86u - (bits >> 1); /* minus half the exponent: within 3.5 % */
+    memcpy(&y, &bits, sizeof y);
+    half = 0.5f * x;
+    y = y * (1.5f - half * y * y);
+    y = y * (1.5f - half * y * y);
+    return y * (1.5f - half * y * y);
 }
 
-/* y = x W + b, W row-major [inputs][outputs]. Four inputs at a time: y is loaded and stored a quarter
- * as often, and the shorter chain of sums rounds less. */
-static void dense(const float *x, uint32_t inputs, const float *w, const float *b, uint32_t outputs,
-                  float *y)
+static void count(uint32_t *counter, uint32_t events)
 {
-    uint32_t i, j;
-    memcpy(y, b, outputs * sizeof(float));
-    for (i = 0; i + 4u <= inputs; i += 4u) {
-        const float x0 = x[i], x1 = x[i + 1u], x2 = x[i + 2u], x3 = x[i + 3u];
-        const float *w0 = w + i * outputs, *w1 = w0 + outputs, *w2 = w1 + outputs, *w3 = w2 + outputs;
-        for (j = 0; j < outputs; j++) {
-            y[j] += (x0 * w0[j] + x1 * w1[j]) + (x2 * w2[j] + x3 * w3[j]);
-        }
-    }
-    for (; i < inputs; i++) {
-        for (j = 0; j < outputs; j++) {
-            y[j] += x[i] * w[i * outputs + j];
-        }
-    }
-}
-@RELU@
-/* Drop the oldest sample; the newest stands twice. */
-static void shift(float *history, uint32_t length, uint32_t size)
-{
-    memmove(history, history + size, (length - size) * sizeof(float));
+    *counter = *counter > UINT32_MAX - events ? UINT32_MAX : *counter + events;
 }
 
-/* Drop the oldest sample and append one; after a reset fill the whole history with it. */
-static void record(float *history, uint32_t length, uint32_t size, const float *sample,
-                   uint32_t fill)
+/* x = clip((observation - mean) * scale, -CLIP, CLIP), from place `first` of the network's input; whether
+ * anything was clipped. */
+static uint32_t normalise(float *x, uint32_t first, const float *observation, uint32_t size)
 {
-    uint32_t i;
-    shift(history, length, size);
-    memcpy(history + (length - size), sample, size * sizeof(float));
-    for (i = 0; fill != 0u && i < length - size; i++) {
-        history[i] = sample[i % size];
+    uint32_t i, clipped = 0u;
+    for (i = 0; i < size; i++) {
+        const float scaled = (observation[i] - MEAN[first + i]) * SCALE[first + i];
+        const float bounded = clamp(scaled, -CLIP, CLIP);
+        clipped |= bounded != scaled ? 1u : 0u;
+        x[first + i] = bounded;
     }
+    return clipped;
 }
-
-static int observation_is_finite(const policy_observation_t *observation)
+@KERNELS@
+static int is_finite(const policy_observation_t *observation)
 {
     return @FINITE@;
 }
 
-static void observe(policy_t *policy, const policy_observation_t *observation)
+/* Too old, or more than one step from the future: the clocks differ, so its age is not known. */
+static int is_stale(const policy_t *policy, const policy_observation_t *observation, uint64_t time_us)
 {
-@RECORD@
+    uint32_t i;
+    for (i = 0; i < POLICY_NUM_FIELDS; i++) {
+        const uint64_t at = observation->time_us[i];
+        if (at > time_us ? at - time_us > POLICY_STEP_US : time_us - at > policy->stale_us[i]) {
+            return 1;
+        }
+    }
+    return 0;
+}
+@ADVANCE@
+/* Put a valid observation into the histories and normalise everything; whether an input was clipped. */
+static uint32_t observe(policy_t *policy, const policy_observation_t *observation)
+{
+    uint32_t clipped = 0u;
+@RECORD@@NORMALISE@
     policy->fresh = 0u;
+    return clipped;
 }
 
-/* The network; returns 0 and leaves the action alone where the result is not finite. */
+/* The network; returns 0 and leaves the action alone where memory holds numbers that cannot be. */
 static int infer(policy_t *policy)
 {
-    float *action = policy->@OUTPUT@;
+    float *const output = policy->@OUTPUT@;
     uint32_t i;
-    /* x = clip((observation - mean) * scale, -clip, clip) */
-    for (i = 0; i < POLICY_NUM_OBSERVATIONS; i++) {
-        policy->scratch_a[i] = clamp((policy->observation[i] - MEAN[i]) * SCALE[i], -CLIP, CLIP);
-    }
 @LAYERS@
     /* action = z / sqrt(1 + z^2), and rounding must not leave [-1, 1] */
     for (i = 0; i < POLICY_NUM_ACTIONS; i++) {
-        float z = action[i];
-        action[i] = clamp(z / square_root(1.0f + z * z), -1.0f, 1.0f);
+        const float z = output[i];
+        policy->action[i] = clamp(z * reciprocal_root(1.0f + z * z), -1.0f, 1.0f);
     }
-    if (!all_finite(action, POLICY_NUM_ACTIONS)) {
-        return 0;
-    }
-    memcpy(policy->action, action, sizeof policy->action);
     return 1;
+}
+
+static int is_saturated(const policy_t *policy)
+{
+    uint32_t i;
+    for (i = 0; i < POLICY_NUM_ACTIONS; i++) {
+        if (policy->action[i] > POLICY_SATURATION || policy->action[i] < -POLICY_SATURATION) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void initial_action(policy_t *policy)
+{
+    uint32_t i;
+    for (i = 0; i < POLICY_NUM_ACTIONS; i++) {
+        policy->action[i] = @INITIAL_ACTION@;
+    }
 }
 
 void policy_init(policy_t *policy)
 {
-    policy->held_steps = 0u;
+    memcpy(policy->stale_us, STALE_US, sizeof STALE_US);
+    policy->lost_steps = POLICY_LOST_STEPS;
+    memset(&policy->counters, 0, sizeof policy->counters);
     policy_reset(policy);
 }
 
 void policy_reset(policy_t *policy)
 {
-    uint32_t i;
-@RESET@
-    for (i = 0; i < POLICY_NUM_ACTIONS; i++) {
-        policy->action[i] = @INITIAL_ACTION@;
-    }
+@RESET_INDEX@@RESET@    initial_action(policy);
+    policy->counters.held_in_a_row = 0u;
+    policy->next_us = 0u;
+    policy->last_us = 0u;
+    policy->started = 0u;
     policy->fresh = 1u;
 }
 
-policy_status_t policy_step(policy_t *policy, const policy_observation_t *observation,
+void policy_stamp(policy_observation_t *observation, uint64_t time_us)
+{
+    uint32_t i;
+    for (i = 0; i < POLICY_NUM_FIELDS; i++) {
+        observation->time_us[i] = time_us;
+    }
+}
+
+/* When the next step is due, and what the clock says about this call. Steps stay on a grid of POLICY_STEP_US,
+ * so that jitter does not change their mean rate. */
+static policy_status_t schedule(policy_t *policy, uint64_t time_us)
+{
+@MISSED_INDEX@    policy_status_t status = POLICY_OK;
+    const int back = time_us < policy->last_us;
+    if (policy->started != 0u
+        && (back ? policy->last_us - time_us : time_us - policy->last_us) > POLICY_RESTART_US) {
+        policy_reset(policy);
+        count(&policy->counters.restarted, 1u);
+        status = POLICY_RESTARTED;
+    } else if (back) {
+        count(&policy->counters.time_backwards, 1u);
+        return POLICY_TIME_BACKWARDS;
+    }
+    policy->last_us = time_us;
+    if (policy->started == 0u) {
+        policy->started = 1u;
+        policy->next_us = time_us + POLICY_STEP_US;
+    } else if (time_us + POLICY_EARLY_US < policy->next_us) {
+        count(&policy->counters.between, 1u);
+        status = POLICY_BETWEEN;
+    } else {
+        /* Below POLICY_RESTART_US + POLICY_EARLY_US, so 32 bits hold it. */
+        const uint32_t missed = (uint32_t)(time_us + POLICY_EARLY_US - policy->next_us) / POLICY_STEP_US;
+        policy->next_us += (uint64_t)POLICY_STEP_US * (missed + 1u);
+        if (missed != 0u) {
+            count(&policy->counters.missed, missed);
+            status = POLICY_MISSED;
+        }
+@ADVANCE_MISSED@    }
+    return status;
+}
+
+/* What the native step makes of an observation. */
+static policy_status_t step_now(policy_t *policy, const policy_observation_t *observation, uint64_t time_us)
+{
+    policy_status_t status = POLICY_OK;
+    if (!is_finite(observation)) {
+        count(&policy->counters.not_finite, 1u);
+        status |= POLICY_NOT_FINITE;
+    }
+    if (is_stale(policy, observation, time_us)) {
+        count(&policy->counters.stale, 1u);
+        status |= POLICY_STALE;
+    }
+    if (status != POLICY_OK) {
+@HOLD@        return status;
+    }
+    if (observe(policy, observation) != 0u) {
+        count(&policy->counters.clipped, 1u);
+        status |= POLICY_CLIPPED;
+    }
+    if (!infer(policy)) {
+        count(&policy->counters.damaged, 1u);
+        status |= POLICY_DAMAGED;
+    } else if (is_saturated(policy)) {
+        count(&policy->counters.saturated, 1u);
+        status |= POLICY_SATURATED;
+    }
+    return status;
+}
+
+policy_status_t policy_step(policy_t *policy, const policy_observation_t *observation, uint64_t time_us,
                             float action[POLICY_NUM_ACTIONS])
 {
-    int valid = observation_is_finite(observation);
-    if (valid) {
-        observe(policy, observation);
-        valid = infer(policy);
-    }@HOLD@
-    if (!valid && policy->held_steps < UINT32_MAX) {
-        policy->held_steps++;
+    policy_status_t status = schedule(policy, time_us);
+    if ((status & (POLICY_BETWEEN | POLICY_TIME_BACKWARDS)) == 0u) {
+        status |= step_now(policy, observation, time_us);
+        count(&policy->counters.steps, 1u);
+        if ((status & POLICY_HELD) != 0u) {
+            count(&policy->counters.held_in_a_row, 1u);
+        } else {
+            policy->counters.held_in_a_row = 0u;
+        }
+        if (policy->counters.held_in_a_row > policy->lost_steps) {
+            initial_action(policy);
+        }
+@RECORD_ACTION@    }
+    if (policy->counters.held_in_a_row > policy->lost_steps) {
+        status |= POLICY_LOST;
     }
-@RECORD_ACTION@    memcpy(action, policy->action, sizeof policy->action);
-    return valid ? POLICY_OK : POLICY_HELD;
+    memcpy(action, policy->action, sizeof policy->action);
+    return status;
 }
 
 void policy_command(const float action[POLICY_NUM_ACTIONS], float command[POLICY_NUM_ACTIONS])
@@ -172,22 +246,30 @@ void policy_command(const float action[POLICY_NUM_ACTIONS], float command[POLICY
     }
 }
 
+const policy_counters_t *policy_status(const policy_t *policy)
+{
+    return &policy->counters;
+}
+
 float policy_self_test(policy_t *policy)
 {
     float worst = 0.0f;
     uint32_t step, i;
     for (step = 0; step < POLICY_GOLDEN_SEQUENCES * POLICY_GOLDEN_STEPS; step++) {
+        const float *const row = GOLDEN_SUPPLIED + step * POLICY_NUM_SUPPLIED;
+        const uint64_t time_us = (uint64_t)POLICY_STEP_US * step;
         policy_observation_t observation;
         float action[POLICY_NUM_ACTIONS];
         if (step % POLICY_GOLDEN_STEPS == 0u) {
             policy_init(policy);
         }
-        memcpy(&observation, GOLDEN_SUPPLIED + step * POLICY_NUM_SUPPLIED, sizeof observation);
-        (void)policy_step(policy, &observation, action);
+@GOLDEN_FIELDS@
+        policy_stamp(&observation, time_us);
+        (void)policy_step(policy, &observation, time_us, action);
         for (i = 0; i < POLICY_NUM_ACTIONS; i++) {
-            float difference = action[i] - GOLDEN_ACTION[step * POLICY_NUM_ACTIONS + i];
-            difference = difference < 0.0f ? -difference : difference;
+            const float difference = action[i] - GOLDEN_ACTION[step * POLICY_NUM_ACTIONS + i];
             worst = difference > worst ? difference : worst;
+            worst = -difference > worst ? -difference : worst;
         }
     }
     policy_init(policy);

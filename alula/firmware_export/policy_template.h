@@ -5,8 +5,8 @@
  * training  @TRAINING@
  * policy    SHA-256 @SHA256@
  *
- * Call policy_init once, then policy_step every POLICY_CONTROL_DT seconds, no faster and no slower.
- * The observation histories, the normalisation and the record of past actions are kept inside.
+ * Call policy_init once, then policy_step from a control loop of any rate not below the policy's own, which
+ * is one step every POLICY_STEP_US. Histories, normalisation and the record of past actions are kept inside.
  * Frames: w is the world (ENU, z up), b the body (FLU: x forward, y left, z up); a matrix named wb maps
  * b to w and is row-major. No heap, no global state: one policy_t is one robot.
  */
@@ -20,57 +20,111 @@ extern "C" {
 #endif
 
 #define POLICY_SHA256 "@SHA256@"
+#define POLICY_ROBOT "@ROBOT@"
 #define POLICY_ROBOT_HASH "@ROBOT_HASH@"
-#define POLICY_CONTROL_DT @CONTROL_DT@ /* time between two steps [s] */
+#define POLICY_CONTROL_DT @CONTROL_DT@ /* time between two steps of the policy [s] */
+#define POLICY_STEP_US @STEP_US@u /* the same [us] */
 #define POLICY_NUM_OBSERVATIONS @NUM_OBSERVATIONS@u /* floats into the network, histories included */
-#define POLICY_NUM_SUPPLIED @NUM_SUPPLIED@u /* floats of policy_observation_t */
+#define POLICY_NUM_SUPPLIED @NUM_SUPPLIED@u /* floats that the robot supplies */
+#define POLICY_NUM_FIELDS @NUM_FIELDS@u /* fields of policy_observation_t that hold them */
 #define POLICY_NUM_ACTIONS @NUM_ACTIONS@u
+#define POLICY_ACTION_NAMES {@ACTION_NAME_STRINGS@}
 #define POLICY_GOLDEN_SEQUENCES @GOLDEN_SEQUENCES@u /* of the @GOLDEN_ALL@ in the policy file */
 #define POLICY_GOLDEN_STEPS @GOLDEN_STEPS@u /* steps of each */
 #define POLICY_GOLDEN_TOLERANCE @GOLDEN_TOLERANCE@ /* largest result of policy_self_test that is sound */
 
-/* What the robot supplies at every step. */
+#define POLICY_EARLY_US @EARLY_US@u /* a call this much before the next step is due counts as on time */
+#define POLICY_RESTART_US @RESTART_US@u /* a pause or a step back of the clock beyond this starts anew */
+#define POLICY_LOST_STEPS @LOST_STEPS@u /* default of policy_t.lost_steps */
+#define POLICY_STALE_US {@STALE_US@} /* default of policy_t.stale_us: age in training + 3 steps */
+#define POLICY_SATURATION 0.999f /* an action beyond this is counted as saturated */
+
+/* What the robot supplies at every call, in SI units, present samples only. */
 typedef struct {
 @OBSERVATION_FIELDS@
+    uint64_t time_us[POLICY_NUM_FIELDS]; /* when each field was measured, on the clock of policy_step */
 } policy_observation_t;
+
+/* Index of each field in time_us and stale_us. */
+enum {
+@FIELD_INDICES@
+};
 
 /* Order of the actions; each is in [-1, 1]. policy_command gives the command in its unit. */
 enum {
 @ACTION_NAMES@
 };
 
-typedef enum {
+/* What happened in a call: a sum of these bits. */
+typedef uint32_t policy_status_t;
+enum {
     POLICY_OK = 0,
-    POLICY_HELD = 1 /* an input was NaN or infinite: the last valid action was repeated */
-} policy_status_t;
+    POLICY_BETWEEN = 1,          /* no step is due: the action is repeated, the observation was not read */
+    POLICY_MISSED = 2,           /* steps were missed before this one; the histories were advanced by them */
+    POLICY_RESTARTED = 4,        /* the clock jumped by more than POLICY_RESTART_US: the histories began anew */
+    POLICY_CLIPPED = 8,          /* an input lies beyond what the normaliser passes: it was clipped */
+    POLICY_SATURATED = 16,       /* an action lies beyond POLICY_SATURATION */
+    POLICY_NOT_FINITE = 32,      /* an input was NaN or infinite: held */
+    POLICY_STALE = 64,           /* an input is older than stale_us, or from the future: held */
+    POLICY_TIME_BACKWARDS = 128, /* called with an earlier time than before: held */
+    POLICY_DAMAGED = 256,        /* the result was not finite, so memory was damaged: held */
+    POLICY_LOST = 512,           /* held for more than lost_steps: the initial action from now on */
+    POLICY_HELD = 32 + 64 + 128 + 256/* any of these: the last valid action is repeated */
+};
 
-/* One robot. Fields are for policy.c only, except held_steps, which may be read. */
+/* How often each of these happened since policy_init; every count stops at its largest value. */
 typedef struct {
-    float observation[POLICY_NUM_OBSERVATIONS]; /* raw, histories oldest first */
-    float scratch_a[@SCRATCH_A@];
-    float scratch_b[@SCRATCH_B@];
-    float action[POLICY_NUM_ACTIONS]; /* last action sent [-] */
-    uint32_t held_steps;              /* POLICY_HELD since policy_init; stops at its largest value */
-    uint32_t fresh;                   /* 1 until the first valid observation after a reset */
+    uint32_t steps;          /* steps that were due, held ones included */
+    uint32_t between;        /* calls with POLICY_BETWEEN */
+    uint32_t missed;         /* missed steps (not calls) */
+    uint32_t restarted;      /* POLICY_RESTARTED */
+    uint32_t clipped;        /* POLICY_CLIPPED */
+    uint32_t saturated;      /* POLICY_SATURATED */
+    uint32_t not_finite;     /* POLICY_NOT_FINITE */
+    uint32_t stale;          /* POLICY_STALE */
+    uint32_t time_backwards; /* POLICY_TIME_BACKWARDS */
+    uint32_t damaged;        /* POLICY_DAMAGED */
+    uint32_t held_in_a_row;  /* steps held since the last valid one; 0 when all is well */
+} policy_counters_t;
+
+/* One robot. Only stale_us and lost_steps are meant to be written, after policy_init. */
+typedef struct {
+    uint32_t stale_us[POLICY_NUM_FIELDS]; /* largest age of each field [us] */
+    uint32_t lost_steps;                  /* held steps until POLICY_LOST */
+    policy_counters_t counters;
+    uint64_t next_us; /* when the next step is due */
+    uint64_t last_us; /* time of the last call that was not backwards */
+    uint32_t started; /* 0 until the first call after a reset */
+    uint32_t fresh;   /* 1 until the first valid observation after a reset */
+@STATE@
+    float action[POLICY_NUM_ACTIONS]; /* last action given out [-] */
 } policy_t;
 
-/* Prepare a robot: policy_reset, and the count of held steps to zero. */
+/* Prepare a robot: policy_reset, the limits to their defaults and the counters to zero. */
 void policy_init(policy_t *policy);
 
-/* Forget the past. Before take-off, and after any pause of the control loop. */
+/* Forget the past. Before take-off. Limits and counters stay. */
 void policy_reset(policy_t *policy);
 
-/* One step: the action for an observation, each entry in [-1, 1] and finite whatever comes in.
- * A NaN or infinity anywhere in the observation repeats the last valid action (after a reset:
- * @INITIAL_ACTION@), counts it and returns POLICY_HELD. */
-policy_status_t policy_step(policy_t *policy, const policy_observation_t *observation,
+/* All fields of an observation were measured at this time. */
+void policy_stamp(policy_observation_t *observation, uint64_t time_us);
+
+/* The action now, each entry finite and in [-1, 1] whatever comes in. time_us is any clock that runs
+ * forward. Once every POLICY_STEP_US the network is evaluated; calls between repeat its action. Bad input
+ * (POLICY_HELD) repeats the last valid action, for more than lost_steps steps the initial one
+ * (@INITIAL_ACTION@). Returns the sum of the bits above. */
+policy_status_t policy_step(policy_t *policy, const policy_observation_t *observation, uint64_t time_us,
                             float action[POLICY_NUM_ACTIONS]);
 
 /* Commands in their units: low + (action + 1) / 2 * (high - low). */
 void policy_command(const float action[POLICY_NUM_ACTIONS], float command[POLICY_NUM_ACTIONS]);
 
+/* What happened so far. */
+const policy_counters_t *policy_status(const policy_t *policy);
+
 /* Replay the golden sequences on this robot and return the largest difference from the recorded
- * actions; do not fly above POLICY_GOLDEN_TOLERANCE. The robot is initialised before and after. */
+ * actions; do not fly above POLICY_GOLDEN_TOLERANCE. The robot is initialised before and after. It takes
+ * POLICY_GOLDEN_SEQUENCES * POLICY_GOLDEN_STEPS steps' time: before the control loop starts. */
 float policy_self_test(policy_t *policy);
 
 #ifdef __cplusplus

@@ -1,0 +1,149 @@
+"""The network as C: for each matrix its tables, the kernel that multiplies with it, and the calls in order."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from alula.firmware_export.c_text import fill, table
+from alula.policies.network import Network
+
+KERNELS = Path(__file__).parent / "kernels"
+WIDTH = 16
+"""Outputs whose sums stay in registers at once: half of the 32 float registers of a Cortex-M4F."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """One product y = x W + b of the network."""
+
+    name: str
+    """Suffix of its tables in the C."""
+    note: str
+    """What it is, in words."""
+    weights: np.ndarray
+    """W [inputs, outputs]."""
+    bias: np.ndarray
+    """b [outputs]."""
+
+
+@dataclass(kw_only=True)
+class Layers:
+    """The C of a network, collected matrix by matrix."""
+
+    tables: list[str] = field(default_factory=list)
+    """Weights and biases."""
+    calls: list[str] = field(default_factory=list)
+    """Lines of the function `infer`."""
+    kernels: dict[str, str] = field(default_factory=dict)
+    """Functions that the calls need, by name."""
+    buffers: dict[str, int] = field(default_factory=dict)
+    """Float arrays in `policy_t` and their sizes."""
+    output: str = ""
+    """Buffer that holds z at the end."""
+
+    def buffer(self, name: str, size: int) -> str:
+        """An array of `policy_t` that holds at least `size` floats."""
+        self.buffers[name] = max(size, self.buffers.get(name, 0))
+        return name
+
+
+def matrices(network: Network) -> list[Matrix]:
+    """The products of a network in the order of the calls."""
+    dense = [
+        Matrix(name=str(i), note=f"layer {i}", weights=w, bias=b)
+        for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True))
+    ]
+    gru = network.gru
+    if gru is None:
+        return dense
+    gates = [
+        Matrix(name="GRU_INPUT", note="GRU, input", weights=gru.kernel, bias=gru.bias),
+        Matrix(name="GRU_STATE", note="GRU, state", weights=gru.recurrent, bias=gru.recurrent_bias),
+    ]
+    return [*dense[: network.gru_after], *gates, *dense[network.gru_after :]]
+
+
+def c_layers(network: Network) -> Layers:
+    """The C of everything between the normalised observation, in `scratch_a`, and z."""
+    layers = Layers()
+    source, size = layers.buffer("scratch_a", network.mean.size), network.mean.size
+    last = str(len(network.weights) - 1)
+    if network.gru is not None:
+        hidden = layers.buffer("recurrent", network.gru.recurrent.shape[0])
+        check = "all_below(HUGE_BITS, policy->{}, {}u)"
+        layers.calls += [
+            f"    if (!({check.format(source, size)} && {check.format(hidden, layers.buffers[hidden])})) {{",
+            f"        memset(policy->{hidden}, 0, sizeof policy->{hidden});",
+            "        return 0;",
+            "    }",
+        ]
+    for matrix in matrices(network):
+        inputs, outputs = matrix.weights.shape
+        if matrix.name == "GRU_STATE":
+            _add_product(layers, matrix, "recurrent", layers.buffer("gates", outputs))
+            layers.kernels["gru"] = (KERNELS / "gru.c").read_text(encoding="ascii")
+            layers.calls.append(
+                f"    gru(policy->{source}, policy->gates, policy->recurrent, {inputs}u);"
+            )
+            source = "recurrent"
+            continue
+        target = layers.buffer("scratch_a" if source == "scratch_b" else "scratch_b", outputs)
+        _add_product(layers, matrix, source, target)
+        if matrix.name not in (last, "GRU_INPUT"):
+            layers.kernels["relu"] = (KERNELS / "relu.c").read_text(encoding="ascii")
+            layers.calls.append(f"    relu(policy->{target}, {outputs}u);")
+        source = target
+    if network.gru is None:
+        actions = network.biases[-1].size
+        layers.calls += [
+            f"    if (!all_below(HUGE_BITS, policy->{source}, {actions}u)) {{",
+            "        return 0;",
+            "    }",
+        ]
+    layers.output = source
+    return layers
+
+
+def _add_product(layers: Layers, matrix: Matrix, source: str, target: str) -> None:
+    """The tables, kernels and calls of one product, in float32: blocks of WIDTH outputs, then the rest."""
+    inputs, outputs = matrix.weights.shape
+    full = outputs // WIDTH
+    parts = [(WIDTH, full), (outputs - WIDTH * full, 1)]
+    blocked, start = [], 0
+    for width, blocks in parts:
+        if width == 0 or blocks == 0:
+            continue
+        layers.kernels[f"dense_{width}"] = _dense_kernel(width)
+        skip_w = f" + {start * inputs}u" if start else ""
+        skip = f" + {start}u" if start else ""
+        layers.calls.append(
+            f"    dense_{width}(policy->{source}, {inputs}u, WEIGHT_{matrix.name}{skip_w}, "
+            f"BIAS_{matrix.name}{skip}, {blocks}u, policy->{target}{skip});"
+        )
+        stop = start + width * blocks
+        columns = matrix.weights[:, start:stop].reshape(inputs, blocks, width)
+        blocked.append(columns.transpose(1, 0, 2).ravel())
+        start = stop
+    note = f"{matrix.note}, {inputs} inputs x {outputs}"
+    layers.tables += [
+        table(f"WEIGHT_{matrix.name}", np.concatenate(blocked), f"{note}, in blocks of outputs"),
+        table(f"BIAS_{matrix.name}", matrix.bias, matrix.note),
+    ]
+
+
+def _dense_kernel(width: int) -> str:
+    """`dense_WIDTH`: its sums are so many local variables, so that they stay in registers."""
+
+    def lines(indent: int, text: str) -> str:
+        return "\n".join(" " * indent + text.format(k=k) for k in range(width))
+
+    return fill(
+        KERNELS / "dense_float32.c",
+        {
+            "WIDTH": str(width),
+            "START": lines(8, "float s{k} = b[{k}];"),
+            "ACCUMULATE": lines(12, "s{k} += xi * w[{k}];"),
+            "STORE": lines(8, "y[{k}] = s{k};"),
+        },
+    )
