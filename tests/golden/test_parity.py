@@ -10,6 +10,7 @@ import pytest
 from alula.firmware_export.c_export import export_c
 from alula.firmware_export.host import build_host
 from alula.policies.golden import replay
+from alula.policies.network import Controller
 from alula.policies.onnx_file import load_policy, write_policy
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc to compile the export")
@@ -26,11 +27,20 @@ SHAPES = {
     "one layer": {"hidden": ()},
     "odd sizes": {"hidden": (33, 17, 9), "past_actions": 5},
     "wide": {"hidden": (256, 128)},
+    "GRU": {"state": 16},
+    "GRU first": {"before": (), "state": 12},
+    "GRU in the middle": {"before": (33, 17), "state": 9, "after": (10,), "past_actions": 5},
+    "GRU, wide": {"before": (64,), "state": 64, "seed": 1},
 }
 
 
-def torch_forward(network):
-    """The network in torch, float32."""
+def make_policy(shape):
+    """(network, contract) of a shape; those that name a state are recurrent."""
+    return example["make_gru_policy" if "state" in shape else "make_policy"](**shape)
+
+
+def torch_step(network):
+    """A step of the network in torch, float32."""
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
     mean, scale = torch.from_numpy(network.mean), torch.from_numpy(network.scale)
@@ -38,29 +48,46 @@ def torch_forward(network):
         (torch.from_numpy(w), torch.from_numpy(b))
         for w, b in zip(network.weights, network.biases, strict=True)
     ]
+    cell = None
+    if network.gru is not None:
+        cell = torch.nn.GRUCell(network.gru.kernel.shape[0], network.state_size)
+        kernel, recurrent, bias, recurrent_bias = map(torch.from_numpy, network.gru.arrays)
+        cell.load_state_dict(
+            {"weight_ih": kernel.T, "weight_hh": recurrent.T, "bias_ih": bias}
+            | {"bias_hh": recurrent_bias}
+        )
 
-    def act(observation):
+    def step(observation, state):
         h = ((torch.from_numpy(observation) - mean) * scale).clamp(-network.clip, network.clip)
         for i, (w, b) in enumerate(layers):
+            if cell is not None and i == network.gru_after:
+                h = cell(h, torch.from_numpy(state))
+                state = h.numpy()
             h = torch.addmm(b, h, w)
             if i + 1 < len(layers):
                 h = torch.relu(h)
-        return (h / torch.sqrt(1 + h * h)).numpy()
+        return (h / torch.sqrt(1 + h * h)).numpy(), state
 
-    return act
+    return torch.no_grad()(step)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_all_runtimes_agree(tmp_path, shape):
-    write_policy(tmp_path / "policy.onnx", *example["make_policy"](**shape))
+    write_policy(tmp_path / "policy.onnx", *make_policy(shape))
     policy = load_policy(tmp_path / "policy.onnx")
-    golden, contract = policy.golden, policy.contract
+    golden, contract, states = policy.golden, policy.contract, policy.network.state_size
     export_c(tmp_path / "policy.onnx", tmp_path / "c")
     host = build_host(tmp_path / "c")
+    steps = {
+        "torch": torch_step(policy.network),
+        "numpy": policy.network.step,
+        "onnxruntime": policy.step,
+    }
     actions = {
-        "torch": replay(contract, torch_forward(policy.network), golden.supplied),
-        "numpy": replay(contract, policy.network, golden.supplied),
-        "onnxruntime": replay(contract, policy.act, golden.supplied),
+        **{
+            name: replay(contract, Controller(step, states, len(golden.supplied)), golden.supplied)
+            for name, step in steps.items()
+        },
         "c": np.stack([host.run(supplied) for supplied in golden.supplied]),
     }
     # The sequences must say something: neither all zero nor all at the limits.
