@@ -30,6 +30,13 @@ def path(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def recurrent_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recurrent") / "policy.onnx"
+    write_policy(path, *example["make_gru_policy"](before=(8,), state=8))
+    return path
+
+
 def refused(path, match, **kwargs):
     with pytest.raises(AlulaError, match=match) as caught:
         load_policy(path, **kwargs)
@@ -481,12 +488,13 @@ def test_out_of_bounds(path, tmp_path, change, match):
     refused(with_metadata(tmp_path, path, apply), match)
 
 
+@pytest.mark.parametrize("kind", ["path", "recurrent_path"])
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_damaged_bytes_load_or_are_refused(path, data):
-    original = bytearray(path.read_bytes())
+def test_damaged_bytes_load_or_are_refused(request, kind, data):
+    original = bytearray(request.getfixturevalue(kind).read_bytes())
     # Half of the damage goes to the beginning, where the graph is.
     place = st.one_of(
         st.integers(0, len(original) - 1),
@@ -507,7 +515,8 @@ def test_damaged_bytes_load_or_are_refused(path, data):
     else:
         message = ""
     if not message:
-        assert np.isfinite(policy.act(np.zeros((1, policy.contract.observation_size)))).all()
+        observation = np.zeros((1, policy.contract.observation_size))
+        assert np.isfinite(policy.controller()(observation)).all()
     assert "\n" not in message
 
 
