@@ -9,7 +9,7 @@ import numpy as np
 
 from alula.build import SimName, build_simulator, build_task, sim_config_from_json
 from alula.errors import AlulaError
-from alula.evaluation.flight import Flight, fly
+from alula.evaluation.flight import Act, Flight, fly
 from alula.evaluation.metrics import STARTUP_S, Metrics, measure
 from alula.policies.contract import ACTION_HISTORY, Contract
 from alula.policies.onnx_file import Policy, load_policy
@@ -198,8 +198,12 @@ def evaluate(
     trajectory: np.ndarray | None = None,
     traced: int = 16,
     other_robot: bool = False,
+    act: Act | None = None,
 ) -> tuple[Evaluation, Flight]:
-    """The same as `evaluate_policy` for a loaded policy; also returns the flight with `traced` traces."""
+    """The same as `evaluate_policy` for a loaded policy; also returns the flight with `traced` traces.
+
+    `act` flies in place of the policy's own controller: the same policy in another runtime.
+    """
     contract = policy.contract
     if sim not in get_args(SimName):
         raise AlulaError(f"unknown simulator {sim!r}; known: {', '.join(get_args(SimName))}")
@@ -224,7 +228,7 @@ def evaluate(
         sim, flown, task, config, episodes, trajectories=trajectory, auto_reset=False
     )
     flight = fly(
-        policy.controller(episodes),
+        act or policy.controller(episodes),
         simulator,
         config,
         steps=length,
