@@ -1,0 +1,183 @@
+"""Policy file -> a flight mode for PX4: a folder for EXTERNAL_MODULES_LOCATION (docs/px4.md)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from alula.errors import AlulaError
+from alula.firmware_export.c_export import CExport, export_c
+from alula.firmware_export.c_source import field_names
+from alula.firmware_export.c_text import comment, fill
+from alula.frames import PX4_FROM_ALULA
+from alula.policies.contract import Contract
+from alula.policies.files import write_files
+from alula.policies.onnx_file import load_policy
+
+TEMPLATES = Path(__file__).parent / "targets" / "px4"
+MODULE = "src/modules/alula"
+FILES = (
+    "README.md",
+    "src/CMakeLists.txt",
+    f"{MODULE}/CMakeLists.txt",
+    f"{MODULE}/Kconfig",
+    f"{MODULE}/module.yaml",
+    f"{MODULE}/alula_convert.hpp",
+    f"{MODULE}/alula_flight.cpp",
+    f"{MODULE}/alula_flight.hpp",
+    f"{MODULE}/alula_module.cpp",
+    f"{MODULE}/alula_module.hpp",
+)
+"""Files of the folder that do not hold the policy."""
+SUPPLIED = {
+    "position_w": ("m", "w", 3, "POSITION"),
+    "position_error_w": ("m", "w", 3, "POSITION"),
+    "rot_wb": ("-", "wb", 9, "ATTITUDE"),
+    "velocity_w": ("m/s", "w", 3, "POSITION"),
+    "velocity_error_w": ("m/s", "w", 3, "POSITION"),
+    "angular_velocity_b": ("rad/s", "b", 3, "RATES"),
+    "reference_preview_w": ("m", "w", 12, "SETPOINT"),
+}
+"""Unit, frame, size and origin of what the module can supply; the preview is at 0.1, 0.2, 0.4 and 0.6 s."""
+QUADROTOR = ("M1", "M2", "M3", "M4")
+"""Rotors of every quadrotor in alula: front right, rear right, rear left, front left."""
+MAX_MOTORS = 12
+MAX_LOGGED = 48
+"""Numbers of an observation and its action that fit into one entry of PX4's log."""
+LOOP_DT = 0.001
+"""Shortest period of PX4's gyroscope that is common [s]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Px4Export:
+    """What `export_px4` wrote, and what the policy costs on the target."""
+
+    folder: Path
+    """For EXTERNAL_MODULES_LOCATION."""
+    files: tuple[Path, ...]
+    """All files of the folder."""
+    robot: str
+    """Robot that the policy was trained for."""
+    task: str
+    """Its task."""
+    motors: tuple[str, ...]
+    """Rotor that PX4's motor 1, 2, ... must be."""
+    flash_bytes: int
+    """Constants: weights, normaliser, golden sequences [B]; code comes on top."""
+    ram_bytes: int
+    """One `policy_t` [B]."""
+    macs: int
+    """Multiply-accumulates of one step."""
+    golden_sequences: int
+    """Golden sequences that the module replays at its start."""
+
+
+def export_px4(
+    policy_path: str | Path, out_dir: str | Path, *, overwrite: bool = False
+) -> Px4Export:
+    """Write a policy as an external module of PX4.
+
+    Raises:
+        AlulaError: the file is not a sound policy, its contract asks for something that the module cannot
+            supply or command, a target exists and `overwrite` is false, or the folder cannot be written.
+    """
+    policy = load_policy(policy_path)
+    contract = policy.contract
+    check_contract(contract)
+    with TemporaryDirectory(prefix="alula-px4-") as scratch:
+        c = export_c(policy_path, scratch)
+        sources = {f"{MODULE}/{n}": (c.folder / n).read_bytes() for n in ("policy.h", "policy.c")}
+    marks = _marks(contract, policy.sha256, c)
+    files = {name: fill(TEMPLATES / name, marks).encode("ascii") for name in FILES} | sources
+    write_files(out_dir, files, overwrite=overwrite)
+    return Px4Export(
+        folder=Path(out_dir),
+        files=tuple(Path(out_dir) / name for name in files),
+        robot=contract.robot,
+        task=contract.task,
+        motors=tuple(contract.action[i].name for i in rotor_of_motor(contract)),
+        flash_bytes=c.flash_bytes,
+        ram_bytes=c.ram_bytes,
+        macs=c.macs,
+        golden_sequences=c.golden_sequences,
+    )
+
+
+def rotor_of_motor(contract: Contract) -> tuple[int, ...]:
+    """Index of the action that commands PX4's motor 1, 2, ...
+
+    A quadrotor's are in the order of PX4's quad-x, found by name; any other robot's are in its own order, and
+    PX4's motors must be set up to match.
+
+    Raises:
+        AlulaError: four rotors with other names than M1 to M4.
+    """
+    names = [a.name for a in contract.action]
+    if len(names) != len(QUADROTOR):
+        return tuple(range(len(names)))
+    if sorted(names) != list(QUADROTOR):
+        raise AlulaError(
+            f"a PX4 quadrotor has no rotors {', '.join(names)}; "
+            f"allowed: {', '.join(QUADROTOR)}, each once"
+        )
+    return tuple(names.index(QUADROTOR[i]) for i in PX4_FROM_ALULA)
+
+
+def check_contract(contract: Contract) -> None:
+    """Raise unless the module can supply every observation and command every action of the contract.
+
+    Raises:
+        AlulaError: it cannot.
+    """
+    for e in contract.supplied:
+        if SUPPLIED.get(e.name, ())[:3] != (e.unit, e.frame, e.size):
+            allowed = ", ".join(f"{n} {s}x[{u}, {f}]" for n, (u, f, s, _) in SUPPLIED.items())
+            raise AlulaError(
+                f"PX4 cannot supply {e.name!r} {e.size}x[{e.unit}, {e.frame}]; allowed: {allowed}"
+            )
+    for a in contract.action:
+        if a.meaning != "throttle" or a.unit != "-" or not 0.0 <= a.low < a.high <= 1.0:
+            raise AlulaError(
+                f"action {a.name} is {a.meaning} {a.low:g} to {a.high:g} [{a.unit}]; "
+                "allowed on PX4: throttle within 0 to 1 [-]"
+            )
+    if contract.action_size > MAX_MOTORS:
+        raise AlulaError(f"{contract.action_size} rotors; allowed on PX4: at most {MAX_MOTORS}")
+    if contract.supplied_size + contract.action_size > MAX_LOGGED:
+        raise AlulaError(
+            f"{contract.supplied_size} observations and {contract.action_size} actions; "
+            f"allowed on PX4: {MAX_LOGGED} together"
+        )
+    if contract.control_dt < LOOP_DT:
+        raise AlulaError(f"control_dt is {contract.control_dt:g} s; allowed on PX4: >= {LOOP_DT:g}")
+    rotor_of_motor(contract)
+
+
+def _marks(contract: Contract, sha256: str, c: CExport) -> dict[str, str]:
+    fields = field_names(contract)
+    order = rotor_of_motor(contract)
+    motors = [comment(contract.action[i].name) for i in order]
+    entries = [
+        f"{e.name}(_sensed, _observation.{f});"
+        for e, f in zip(contract.supplied, fields, strict=True)
+    ]
+    throttle = contract.action
+    return {
+        "OBSERVE": "\n".join(f"    {call}" for call in entries),
+        "SOURCES": ", ".join(SUPPLIED[e.name][3] for e in contract.supplied),
+        "ROTORS": ", ".join(str(i) for i in order),
+        "MOTOR_NAMES": ", ".join(motors),
+        "MOTOR_TABLE": "\n".join(
+            f"| Motor {i + 1} | {name} | {throttle[k].low:g} to {throttle[k].high:g} |"
+            for i, (name, k) in enumerate(zip(motors, order, strict=True))
+        ),
+        "ENTRIES": ", ".join(f"`{e.name}`" for e in contract.supplied),
+        "ROBOT": comment(contract.robot),
+        "ROBOT_HASH": comment(contract.robot_hash),
+        "TASK": comment(contract.task),
+        "SHA256": sha256,
+        "STEP_MS": f"{1e3 * contract.control_dt:g}",
+        "FLASH": str(c.flash_bytes),
+        "RAM": str(c.ram_bytes),
+        "MACS": str(c.macs),
+        "SEQUENCES": str(c.golden_sequences),
+    }
