@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from alula.firmware_export.c_layers import KERNELS, Layers, c_layers
 from alula.firmware_export.c_text import c_float, comment, fill, identifiers, table
 from alula.policies.contract import ACTION_HISTORY, Contract, ObservationEntry
@@ -210,6 +212,7 @@ def _network_marks(
     kernels += [(KERNELS / name).read_text(encoding="ascii") for name, use in needed.items() if use]
     return {
         "CLIP": c_float(network.clip),
+        "CLIP_BITS": hex(int(np.float32(network.clip).view(np.uint32))),
         "TABLES": "\n\n".join(tables),
         "KERNELS": "".join(f"\n{kernel}" for kernel in kernels),
         "LAYERS": "\n".join(layers.calls),

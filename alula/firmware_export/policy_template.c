@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define CLIP @CLIP@ /* bound of the normalised observation [-] */
+#define CLIP_BITS @CLIP_BITS@u /* the same as bits */
 
 @TABLES@
 
@@ -53,15 +54,19 @@ static void count(uint32_t *counter, uint32_t events)
 }
 
 /* x = clip((observation - mean) * scale, -CLIP, CLIP), from place `first` of the network's input; whether
- * anything was clipped. */
+ * anything was clipped. Magnitudes are compared by their bits, in whole numbers: half the instructions. */
 static uint32_t normalise(float *x, uint32_t first, const float *observation, uint32_t size)
 {
     uint32_t i, clipped = 0u;
     for (i = 0; i < size; i++) {
-        const float scaled = (observation[i] - MEAN[first + i]) * SCALE[first + i];
-        const float bounded = clamp(scaled, -CLIP, CLIP);
-        clipped |= bounded != scaled ? 1u : 0u;
-        x[first + i] = bounded;
+        float scaled = (observation[i] - MEAN[first + i]) * SCALE[first + i];
+        uint32_t bits;
+        memcpy(&bits, &scaled, sizeof bits);
+        if ((bits & 0x7fffffffu) > CLIP_BITS) {
+            clipped = 1u;
+            scaled = clamp(scaled, -CLIP, CLIP);
+        }
+        x[first + i] = scaled;
     }
     return clipped;
 }

@@ -1,6 +1,6 @@
 /* exp(x) within 2e-7 of itself for |x| <= 87, where every argument is clamped to.
  * x = n ln 2 + r with |r| <= ln 2 / 2: exp(x) = 2^n exp(r), exp(r) by its Taylor polynomial of degree 6. */
-static float exponential(float x)
+static inline float exponential(float x)
 {
     float n, r, power;
     uint32_t bits;
@@ -15,15 +15,18 @@ static float exponential(float x)
     return power * r;
 }
 
-/* The gated recurrent unit, from `input` = x W + b and `recurrent` = h U + c, gates in the order reset, update, new:
+/* The gated recurrent unit, from `input` = x W + b and `recurrent` = h U + c (overwritten), gates in the order
+ * reset, update, new:
  *     r = sigmoid(xr + hr),  z = sigmoid(xz + hz),  n = tanh(xn + r hn),  h' = (1 - z) n + z h
  * with sigmoid(a) = 1 / (1 + exp(-a)) and tanh(a) = 1 - 2 / (exp(2 a) + 1). h' takes the place of h in `state`. */
-static void gru(const float *input, const float *recurrent, float *state, uint32_t size)
+static void gru(const float *input, float *recurrent, float *state, uint32_t size)
 {
     uint32_t j;
+    for (j = 0; j < 2u * size; j++) {
+        recurrent[j] = 1.0f / (1.0f + exponential(-(input[j] + recurrent[j])));
+    }
     for (j = 0; j < size; j++) {
-        const float r = 1.0f / (1.0f + exponential(-(input[j] + recurrent[j])));
-        const float z = 1.0f / (1.0f + exponential(-(input[size + j] + recurrent[size + j])));
+        const float r = recurrent[j], z = recurrent[size + j];
         const float a = input[2u * size + j] + r * recurrent[2u * size + j];
         const float n = 1.0f - 2.0f / (exponential(2.0f * a) + 1.0f);
         state[j] = n + z * (state[j] - n);
