@@ -1,8 +1,10 @@
 """Policy file -> dependency-free C99, or a checked copy of the ONNX file (docs/c-export.md)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alula.firmware_export.c_layers import Format
 from alula.firmware_export.c_source import entry_note, field_names, render, state_bytes
 from alula.firmware_export.c_text import comment
 from alula.policies.files import write_files
@@ -42,19 +44,31 @@ def export_onnx(policy_path: str | Path, out_dir: str | Path, *, overwrite: bool
     return Path(out_dir) / "policy.onnx"
 
 
-def export_c(policy_path: str | Path, out_dir: str | Path, *, overwrite: bool = False) -> CExport:
+def export_c(
+    policy_path: str | Path,
+    out_dir: str | Path,
+    *,
+    formats: Sequence[Format] | None = None,
+    overwrite: bool = False,
+) -> CExport:
     """Write a policy as C99: policy.h, policy.c, policy_test.c and a README.
 
     Nothing but the policy file is read, and the same policy file gives the same bytes.
 
+    Args:
+        policy_path: policy file.
+        out_dir: folder to write into.
+        formats: how each matrix is stored, in the order of `matrices`; None is float32 for all.
+        overwrite: replace files of the same names.
+
     Raises:
-        AlulaError: the file is not a sound policy, a target exists and `overwrite` is false, or the
-            folder cannot be written.
+        AlulaError: the file is not a sound policy, unknown formats, a target exists and `overwrite` is
+            false, or the folder cannot be written.
     """
     policy = load_policy(policy_path)
     sequences = _golden_that_fit(policy)
-    texts = render(policy, sequences)
-    flash, ram = _flash_bytes(policy, sequences), state_bytes(policy)
+    texts = render(policy, sequences, formats)
+    flash, ram = _flash_bytes(policy, sequences), state_bytes(policy, formats)
     texts["README.md"] = _readme(policy, sequences, flash, ram)
     files = {name: text.encode("ascii") for name, text in texts.items()}
     write_files(out_dir, files, overwrite=overwrite)

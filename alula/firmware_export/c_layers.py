@@ -1,16 +1,23 @@
 """The network as C: for each matrix its tables, the kernel that multiplies with it, and the calls in order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, assert_never, cast, get_args
 
 import numpy as np
 
+from alula.errors import AlulaError
 from alula.firmware_export.c_text import fill, table
 from alula.policies.network import Network
 
 KERNELS = Path(__file__).parent / "kernels"
 WIDTH = 16
 """Outputs whose sums stay in registers at once: half of the 32 float registers of a Cortex-M4F."""
+
+
+Format = Literal["float32"]
+"""How a matrix is stored and multiplied with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +32,8 @@ class Matrix:
     """W [inputs, outputs]."""
     bias: np.ndarray
     """b [outputs]."""
+    format: Format
+    """How it is stored."""
 
 
 @dataclass(kw_only=True)
@@ -48,23 +57,41 @@ class Layers:
         return name
 
 
-def matrices(network: Network) -> list[Matrix]:
-    """The products of a network in the order of the calls."""
-    dense = [
-        Matrix(name=str(i), note=f"layer {i}", weights=w, bias=b)
+def matrices(network: Network, formats: Sequence[Format] | None = None) -> list[Matrix]:
+    """The products of a network in the order of the calls.
+
+    Args:
+        network: the network.
+        formats: one for each matrix, in the same order; None is float32 for all.
+
+    Raises:
+        AlulaError: unknown formats, or not one for each matrix.
+    """
+    arrays = [
+        (str(i), f"layer {i}", w, b)
         for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True))
     ]
-    gru = network.gru
-    if gru is None:
-        return dense
-    gates = [
-        Matrix(name="GRU_INPUT", note="GRU, input", weights=gru.kernel, bias=gru.bias),
-        Matrix(name="GRU_STATE", note="GRU, state", weights=gru.recurrent, bias=gru.recurrent_bias),
+    gru, after = network.gru, network.gru_after
+    if gru is not None:
+        arrays[after:after] = [
+            ("GRU_INPUT", "GRU, input", gru.kernel, gru.bias),
+            ("GRU_STATE", "GRU, state", gru.recurrent, gru.recurrent_bias),
+        ]
+    chosen = ["float32"] * len(arrays) if formats is None else list(formats)
+    known = get_args(Format)
+    if len(chosen) != len(arrays) or not set(chosen) <= set(known):
+        names = ", ".join(note for _, note, _, _ in arrays)
+        raise AlulaError(
+            f"matrix formats {', '.join(map(str, chosen))}; allowed: one of {', '.join(known)} "
+            f"for each of: {names}"
+        )
+    return [
+        Matrix(name=name, note=note, weights=w, bias=b, format=cast(Format, f))
+        for (name, note, w, b), f in zip(arrays, chosen, strict=True)
     ]
-    return [*dense[: network.gru_after], *gates, *dense[network.gru_after :]]
 
 
-def c_layers(network: Network) -> Layers:
+def c_layers(network: Network, formats: Sequence[Format] | None = None) -> Layers:
     """The C of everything between the normalised observation, in `scratch_a`, and z."""
     layers = Layers()
     source, size = layers.buffer("scratch_a", network.mean.size), network.mean.size
@@ -78,7 +105,7 @@ def c_layers(network: Network) -> Layers:
             "        return 0;",
             "    }",
         ]
-    for matrix in matrices(network):
+    for matrix in matrices(network, formats):
         inputs, outputs = matrix.weights.shape
         if matrix.name == "GRU_STATE":
             _add_product(layers, matrix, "recurrent", layers.buffer("gates", outputs))
@@ -106,7 +133,16 @@ def c_layers(network: Network) -> Layers:
 
 
 def _add_product(layers: Layers, matrix: Matrix, source: str, target: str) -> None:
-    """The tables, kernels and calls of one product, in float32: blocks of WIDTH outputs, then the rest."""
+    """The tables, kernels and calls of one product."""
+    match matrix.format:
+        case "float32":
+            _add_float32(layers, matrix, source, target)
+        case _:
+            assert_never(matrix.format)
+
+
+def _add_float32(layers: Layers, matrix: Matrix, source: str, target: str) -> None:
+    """Blocks of WIDTH outputs, then the rest."""
     inputs, outputs = matrix.weights.shape
     full = outputs // WIDTH
     parts = [(WIDTH, full), (outputs - WIDTH * full, 1)]

@@ -1,12 +1,12 @@
 """The text of the exported C: templates filled from a checked policy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from alula.firmware_export.c_layers import KERNELS, Layers, c_layers
+from alula.firmware_export.c_layers import KERNELS, Format, Layers, c_layers
 from alula.firmware_export.c_text import c_float, comment, fill, identifiers, table
 from alula.policies.contract import ACTION_HISTORY, Contract, ObservationEntry
 from alula.policies.onnx_file import GOLDEN_TOLERANCE, Policy
@@ -58,10 +58,12 @@ class _Field:
         )
 
 
-def render(policy: Policy, sequences: int) -> dict[str, str]:
+def render(
+    policy: Policy, sequences: int, formats: Sequence[Format] | None = None
+) -> dict[str, str]:
     """The C files by name, with the first `sequences` golden sequences inside."""
     contract = policy.contract
-    layers = c_layers(policy.network)
+    layers = c_layers(policy.network, formats)
     fields = _fields(contract)
     marks = {
         **_policy_marks(policy, sequences),
@@ -76,9 +78,9 @@ def render(policy: Policy, sequences: int) -> dict[str, str]:
     return {name: fill(TEMPLATES / template, marks) for name, template in names.items()}
 
 
-def state_bytes(policy: Policy) -> int:
+def state_bytes(policy: Policy, formats: Sequence[Format] | None = None) -> int:
     """Size of one `policy_t` where 64-bit integers are aligned to 8 bytes."""
-    contract, layers = policy.contract, c_layers(policy.network)
+    contract, layers = policy.contract, c_layers(policy.network, formats)
     rings = [f for f in _fields(contract) if f.ring]
     floats = sum(f.length for f in rings) + sum(layers.buffers.values()) + contract.action_size
     counters = 11
