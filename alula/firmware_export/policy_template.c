@@ -163,6 +163,9 @@ static policy_status_t schedule(policy_t *policy, uint64_t time_us)
 {
 @MISSED_INDEX@    policy_status_t status = POLICY_OK;
     const int back = time_us < policy->last_us;
+    /* How late this call is for the next step; of an early one it wraps below zero, so that the end of the
+     * 64 bits is no edge. */
+    const uint64_t late = time_us + POLICY_EARLY_US - policy->next_us;
     if (policy->started != 0u
         && (back ? policy->last_us - time_us : time_us - policy->last_us) > POLICY_RESTART_US) {
         policy_reset(policy);
@@ -176,12 +179,12 @@ static policy_status_t schedule(policy_t *policy, uint64_t time_us)
     if (policy->started == 0u) {
         policy->started = 1u;
         policy->next_us = time_us + POLICY_STEP_US;
-    } else if (time_us + POLICY_EARLY_US < policy->next_us) {
+    } else if (late > UINT64_MAX / 2u) {
         count(&policy->counters.between, 1u);
         status = POLICY_BETWEEN;
     } else {
-        /* Below POLICY_RESTART_US + POLICY_EARLY_US, so 32 bits hold it. */
-        const uint32_t missed = (uint32_t)(time_us + POLICY_EARLY_US - policy->next_us) / POLICY_STEP_US;
+        /* late is at most POLICY_RESTART_US, so 32 bits hold it. */
+        const uint32_t missed = (uint32_t)late / POLICY_STEP_US;
         policy->next_us += (uint64_t)POLICY_STEP_US * (missed + 1u);
         if (missed != 0u) {
             count(&policy->counters.missed, missed);
