@@ -250,7 +250,8 @@ void policy_command(const float action[POLICY_NUM_ACTIONS], float command[POLICY
 {
     uint32_t i;
     for (i = 0; i < POLICY_NUM_ACTIONS; i++) {
-        command[i] = ACTION_LOW[i] + 0.5f * (action[i] + 1.0f) * (ACTION_HIGH[i] - ACTION_LOW[i]);
+        /* ((1 - a) low + (1 + a) high) / 2: at both ends exactly the limits */
+        command[i] = 0.5f * ((1.0f - action[i]) * ACTION_LOW[i] + (1.0f + action[i]) * ACTION_HIGH[i]);
     }
 }
 
