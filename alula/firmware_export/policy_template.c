@@ -262,8 +262,8 @@ const policy_counters_t *policy_status(const policy_t *policy)
 
 float policy_self_test(policy_t *policy)
 {
-    float worst = 0.0f;
-    uint32_t step, i;
+    uint32_t step, i, worst = 0u;
+    float result;
     for (step = 0; step < POLICY_GOLDEN_SEQUENCES * POLICY_GOLDEN_STEPS; step++) {
         const float *const row = GOLDEN_SUPPLIED + step * POLICY_NUM_SUPPLIED;
         const uint64_t time_us = (uint64_t)POLICY_STEP_US * step;
@@ -277,10 +277,13 @@ float policy_self_test(policy_t *policy)
         (void)policy_step(policy, &observation, time_us, action);
         for (i = 0; i < POLICY_NUM_ACTIONS; i++) {
             const float difference = action[i] - GOLDEN_ACTION[step * POLICY_NUM_ACTIONS + i];
-            worst = difference > worst ? difference : worst;
-            worst = -difference > worst ? -difference : worst;
+            uint32_t bits;
+            memcpy(&bits, &difference, sizeof bits);
+            bits &= 0x7fffffffu; /* |difference|; as a whole number, where NaN is largest */
+            worst = bits > worst ? bits : worst;
         }
     }
     policy_init(policy);
-    return worst;
+    memcpy(&result, &worst, sizeof result);
+    return result;
 }
