@@ -71,3 +71,10 @@ def table(name: str, values: ArrayLike, note: str) -> str:
     flat = [f"{v!s}f" for v in np.asarray(values, np.float32).ravel()]
     rows = ",\n    ".join(", ".join(flat[i : i + 8]) for i in range(0, len(flat), 8))
     return f"/* {note} */\nstatic const float {name}[{len(flat)}] = {{\n    {rows}}};"
+
+
+def word_table(name: str, values: ArrayLike, note: str) -> str:
+    """A flat `static const uint32_t` array with a comment."""
+    flat = [f"0x{v:08x}u" for v in np.asarray(values, np.uint32).ravel()]
+    rows = ",\n    ".join(", ".join(flat[i : i + 8]) for i in range(0, len(flat), 8))
+    return f"/* {note} */\nstatic const uint32_t {name}[{len(flat)}] = {{\n    {rows}}};"

@@ -9,11 +9,11 @@ static void dense_int8_float(const float *x, uint32_t inputs, const uint32_t *w,
         float y0 = 0.0f, y1 = 0.0f, y2 = 0.0f, y3 = 0.0f;
         do {
             const float xi = *input++;
-            const uint32_t q = *w++ ^ 0x80808080u; /* q + 128 in each byte: whole numbers without a sign */
-            y0 += xi * (float)((int32_t)(q & 0xffu) - 128);
-            y1 += xi * (float)((int32_t)(q >> 8 & 0xffu) - 128);
-            y2 += xi * (float)((int32_t)(q >> 16 & 0xffu) - 128);
-            y3 += xi * (float)((int32_t)(q >> 24) - 128);
+            const uint32_t q = *w++;
+            y0 += xi * (float)((int32_t)((q & 0xffu) ^ 0x80u) - 128); /* the byte as a signed number */
+            y1 += xi * (float)((int32_t)((q >> 8 & 0xffu) ^ 0x80u) - 128);
+            y2 += xi * (float)((int32_t)((q >> 16 & 0xffu) ^ 0x80u) - 128);
+            y3 += xi * (float)((int32_t)(q >> 24 ^ 0x80u) - 128);
         } while (input != end);
         y[0] = b[0] + scale[0] * y0;
         y[1] = b[1] + scale[1] * y1;

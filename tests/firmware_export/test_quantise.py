@@ -1,0 +1,267 @@
+"""Int8 weights: the numbers by hand, and the C kernels against their numpy models bit by bit."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from alula.firmware_export.c_layers import KERNELS
+from alula.firmware_export.c_text import table
+from alula.firmware_export.quantise import (
+    activation_bits,
+    dense_int8_float,
+    dense_int8_int16,
+    float_words,
+    int8_product,
+    int16_words,
+    quantise,
+    quantise_activations,
+    table_bytes,
+)
+
+STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+INT8 = "int8-float", "int8-int16"
+MODEL = {"int8-float": dense_int8_float, "int8-int16": dense_int8_int16}
+needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc to compile the kernels")
+
+
+def draw(inputs, outputs, seed=0, scale=1.0):
+    rng = np.random.default_rng(seed)
+    weights = scale * rng.normal(size=(inputs, outputs))
+    x = rng.normal(size=inputs) * rng.uniform(0.01, 30.0)
+    return weights.astype(np.float32), rng.normal(size=outputs).astype(np.float32), x
+
+
+def program(cases, format):
+    """C that prints the bits of y for each (weights, bias, x), one line a case."""
+    definitions, body, kernel = [], [], ""
+    for i, (weights, bias, x) in enumerate(cases):
+        name, kernel_of = str(i), int8_product(
+            weights, bias, format, name=str(i), note="case", source=f"X_{i}", target="y"
+        )  # fmt: skip
+        kernel = kernel_of.kernel
+        # x ends with its array, and so does the scratch: reading or writing beyond is found
+        definitions += [*kernel_of.tables, table(f"X_{name}", x, "x")]
+        body += [
+            "    {",
+            f"        float y[{kernel_of.outputs}];",
+            f"        struct {{ uint32_t quantised[{max(1, kernel_of.scratch_words)}]; }} state, *policy = &state;",
+            "        memset(policy, 0x5a, sizeof state);",
+            f"        {kernel_of.call}",
+            f"        print(y, {bias.size}u);",
+            "    }",
+        ]
+    source = (KERNELS / kernel).read_text(encoding="ascii")
+    return "\n".join(
+        [
+            "#include <stdint.h>\n#include <stdio.h>\n#include <string.h>",
+            source,
+            *definitions,
+            "static void print(const float *y, uint32_t n)\n{\n    uint32_t i, bits;",
+            "    for (i = 0; i < n; i++) {\n        memcpy(&bits, &y[i], sizeof bits);",
+            '        printf("%08lx ", (unsigned long)bits);\n    }\n    printf("\\n");\n}',
+            "int main(void)\n{",
+            *body,
+            "    return 0;\n}\n",
+        ]
+    )
+
+
+def run_c(tmp_path, cases, format, *flags):
+    """y of each case from the C kernel."""
+    (tmp_path / "case.c").write_text(program(cases, format))
+    command = ["gcc", "-std=c99", "-O1", *STRICT, "-Werror", *flags, "case.c", "-o", "case"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = subprocess.run([tmp_path / "case"], check=True, capture_output=True, text=True).stdout
+    return [
+        np.array([int(word, 16) for word in line.split()], np.uint32).view(np.float32)
+        for line in lines.splitlines()
+    ]
+
+
+def model(case, format):
+    weights, bias, x = case
+    q, scale = quantise(weights)
+    return MODEL[format](np.asarray(x, np.float32)[None], q, scale, bias)[0]
+
+
+def test_weights_by_hand():
+    q, scale = quantise(np.array([[1.27, -2.0, 0.0], [0.5, 1.0, 0.0], [-0.004, 0.004, 0.0]]))
+    assert scale == pytest.approx([0.01, 2.0 / 127, 0.0], rel=1e-6)
+    # 1 / (2 / 127) = 63.5 goes to the even 64; in float32 the scale is a little larger or smaller than 2 / 127
+    assert q[:, 0].tolist() == [127, 50, 0]
+    assert q[0, 1] == -127
+    assert q[1, 1] in (63, 64)
+    assert q[:, 2].tolist() == [0, 0, 0]
+    assert q.dtype == np.int8
+    assert scale.dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1.0, 1e17])
+def test_weights_are_within_half_a_step(size):
+    weights = draw(50, 6, scale=size)[0]
+    q, scale = quantise(weights)
+    assert (np.abs(q.max(axis=0)) <= 127).all()
+    assert (np.abs(q).max(axis=0) == 127).all()
+    error = np.abs(weights.astype(np.float64) - scale * q.astype(np.float64))
+    assert (error <= 0.500001 * scale).all()
+
+
+def test_weights_too_small_for_a_scale_are_zero():
+    q, scale = quantise(np.array([[1e-42, 1.0], [-1e-40, 0.5]]))
+    assert q[:, 0].tolist() == [0, 0]
+    assert scale[0] == 0.0
+
+
+def test_no_sum_can_overflow():
+    worst = np.full((516, 1), 127, np.int8)
+    assert activation_bits(worst) == 15
+    assert activation_bits(np.full((517, 1), 127, np.int8)) == 14
+    assert activation_bits(np.zeros((3, 2), np.int8)) == 15
+    for inputs in (516, 517, 2000, 100_000):
+        q = np.full((inputs, 1), 127, np.int8)
+        assert inputs * 127 * 2 ** activation_bits(q) < 2**31
+
+
+def test_activations_by_hand():
+    # max 3 < 4 = 2^2: k = 15 - 2, so 3 becomes 3 * 8192 and -0.00006 becomes -0.49 -> 0
+    whole, unit = quantise_activations(np.array([[3.0, -1.0, -0.00006]]), 15)
+    assert whole.tolist() == [[24576, -8192, 0]]
+    assert unit.tolist() == [2.0**-13]
+    # 32767.5 / 8192 would round to 32768: the next power of two, and the tie 16383.75 goes to 16384
+    whole, unit = quantise_activations(np.array([[32767.5 / 8192, 1.0]]), 15)
+    assert whole.tolist() == [[16384, 4096]]
+    assert unit.tolist() == [2.0**-12]
+    whole, unit = quantise_activations(np.array([[32767.0 / 8192, 2.5 / 8192]]), 15)
+    assert whole.tolist() == [[32767, 2]]
+
+
+def test_activations_of_zero_and_beyond():
+    whole, unit = quantise_activations(np.array([[0.0, 0.0], [1e-40, 0.0], [1e30, -1e30]]), 15)
+    assert whole[0].tolist() == whole[1].tolist() == [0, 0]
+    assert whole[2, 0] == -whole[2, 1]
+    assert 2**14 <= whole[2, 0] < 2**15
+    whole, unit = quantise_activations(np.array([[np.inf, 1.0], [np.nan, 1.0], [3.4027e38, 0]]), 15)
+    assert np.isnan(unit).tolist() == [True, True, False]
+    assert not whole[:2].any()
+
+
+def test_layout_by_hand():
+    q = np.array([[1, -2, 3, -4, 5], [6, 7, -8, 9, -10]], np.int8)
+    # block 0: bytes (1, -2, 3, -4) and (6, 7, -8, 9); block 1: 5 and -10 with zeros
+    assert float_words(q).tolist() == [0xFC03FE01, 0x09F80706, 0x00000005, 0x000000F6]
+    # halves 256 * (-2) + 1 = -511 and 256 * 7 + 6 = 1798; 256 * (-4) + 3 = -1021 and 256 * 9 - 8 = 2296
+    first = [(1798 << 16) | (-511 & 0xFFFF), (2296 << 16) | (-1021 & 0xFFFF), 0, 0]
+    second = [(0xFFF6 << 16) | 5, 0, 0, 0]
+    assert int16_words(q).tolist() == first + second
+
+
+def test_flash_is_a_quarter():
+    assert table_bytes(64, 4, "float32") == 1040
+    assert table_bytes(64, 4, "int8-int16") == 64 * 4 + 32
+    assert table_bytes(64, 4, "int8-float") == 64 * 4 + 32
+    assert table_bytes(146, 64, "int8-int16") == 148 * 64 + 8 * 64
+    for format in INT8:
+        weights, bias, _ = draw(7, 6)
+        product = int8_product(weights, bias, format, name="0", note="", source="x", target="y")
+        words = product.tables[0].count("0x")
+        assert table_bytes(7, 6, format) == 4 * (words + 2 * 8)
+
+
+@pytest.mark.parametrize("format", INT8)
+def test_the_model_is_near_the_float_product(format):
+    weights, bias, x = draw(146, 64)
+    q, scale = quantise(weights)
+    exact = x @ (q * scale.astype(np.float64)) + bias
+    y = model((weights, bias, x), format)
+    # each activation is off by half a unit of max |x| / 2^14 at most, each weight counts up to 127 scales
+    limit = 146 * 127 * scale * np.abs(x).max() / 2**15 if format == "int8-int16" else 1e-3
+    assert (np.abs(y - exact) <= limit).all()
+    assert np.abs(y - (x @ weights + bias)).max() < 0.02 * np.abs(x @ weights).max()
+
+
+@needs_gcc
+@pytest.mark.parametrize("format", INT8)
+def test_c_is_the_model_bit_by_bit(tmp_path, format):
+    cases = [draw(i, o, seed=17 * i + o) for i in (1, 2, 3, 4, 5, 8, 13) for o in range(1, 10)]
+    cases += [draw(146, 64), draw(64, 4), draw(600, 3)]
+    cases += [draw(9, 5, scale=1e-30), draw(9, 5, scale=1e17)]
+    cases += [(w, b, factor * x) for w, b, x in [draw(10, 6)] for factor in (1e-41, 1e-30, 1e15)]
+    weights, bias, x = draw(9, 5)
+    weights[:, 2] = 0.0
+    cases += [(weights, bias, x), (0.0 * weights, bias, x), (weights, bias, 0.0 * x)]
+    # every input and weight at its largest, with both signs
+    cases += [
+        (np.ones((n, 4)) * [1, -1, 1, -1], bias[:4], np.full(n, s))
+        for n in (516, 517)
+        for s in (1.0, -1.999999)
+    ]
+    plain, checked = (run_c(tmp_path, cases, format, *f) for f in ((), SANITIZE))
+    for case, y, again in zip(cases, plain, checked, strict=True):
+        assert np.array_equal(y.view(np.uint32), model(case, format).view(np.uint32))
+        assert np.array_equal(y.view(np.uint32), again.view(np.uint32))
+
+
+@needs_gcc
+@pytest.mark.parametrize("format", INT8)
+def test_zeros_give_the_bias_exactly(tmp_path, format):
+    weights, bias, x = draw(6, 5)
+    assert run_c(tmp_path, [(weights, bias, 0.0 * x)], format)[0].tolist() == bias.tolist()
+
+
+@needs_gcc
+@pytest.mark.parametrize("at", [0, 2, 4, 5])
+@pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7F800000, 0xFF800000, 0x7F800001])
+def test_damage_is_not_hidden(tmp_path, at, bits):
+    """Whole numbers know no NaN: an input that is not finite makes every output NaN, and none negative zero."""
+    weights, bias, x = draw(6, 5)
+    source = program([(weights, bias, x)], "int8-int16")
+    source = source.replace("static const float X_0", "static float X_0").replace(
+        "    {\n        float y", f"    {{ uint32_t bad = {bits}u; memcpy(&X_0[{at}], &bad, 4);}}\n    {{\n        float y", 1
+    )  # fmt: skip
+    (tmp_path / "case.c").write_text(source)
+    command = ["gcc", "-std=c99", "-O1", *SANITIZE, "case.c", "-o", "case"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "case"], check=True, capture_output=True, text=True).stdout
+    words = [int(word, 16) for word in printed.split()]
+    # the sign bit is clear, so that ReLU, which clears negative numbers, lets it through
+    assert all(w & 0xFF800000 == 0x7F800000 and w & 0x7FFFFF for w in words)
+
+
+@needs_gcc
+@pytest.mark.parametrize("format", INT8)
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "g++"])
+def test_kernels_compile_cleanly_everywhere(tmp_path, format, compiler):
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler}; package {compiler}")
+    suffix = "cpp" if compiler == "g++" else "c"
+    (tmp_path / f"case.{suffix}").write_text(program([draw(5, 5)], format))
+    standard = [] if compiler == "g++" else ["-std=c99"]
+    for level in ("-O0", "-Os", "-O3"):
+        command = [compiler, *standard, level, *STRICT, "-Werror", "-c", f"case.{suffix}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@needs_gcc
+@pytest.mark.skipif(not shutil.which("gcov"), reason="no gcov; package gcc")
+@pytest.mark.parametrize("format", INT8)
+def test_every_line_and_branch_is_reached(tmp_path, format):
+    """With a network as trained: inputs no multiple of four, and an input that is not finite."""
+    weights, bias, x = draw(6, 5)
+    wild = np.where(np.arange(6) == 3, np.float32(3.4028235e38), x)
+    (tmp_path / "case.c").write_text(
+        program([(weights, bias, x), (weights[:4], bias, x[:4]), (weights, bias, wild)], format)
+    )
+    command = ["gcc", "-std=c99", "-O0", "--coverage", "case.c", "-o", "case"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / "case"], check=True, cwd=tmp_path, capture_output=True)
+    notes = next(tmp_path.glob("*.gcno")).name
+    report = subprocess.run(
+        ["gcov", "-b", "-c", notes], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert "Lines executed:100.00%" in report.stdout, report.stdout
+    assert "Taken at least once:100.00%" in report.stdout, report.stdout
