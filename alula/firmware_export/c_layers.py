@@ -3,21 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, assert_never, cast, get_args
+from typing import assert_never, cast
 
 import numpy as np
 
 from alula.errors import AlulaError
 from alula.firmware_export.c_text import fill, table
+from alula.firmware_export.quantise import FORMATS, Format, int8_product
 from alula.policies.network import Network
 
 KERNELS = Path(__file__).parent / "kernels"
 WIDTH = 16
 """Outputs whose sums stay in registers at once: half of the 32 float registers of a Cortex-M4F."""
-
-
-Format = Literal["float32"]
-"""How a matrix is stored and multiplied with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +45,10 @@ class Layers:
     """Functions that the calls need, by name."""
     buffers: dict[str, int] = field(default_factory=dict)
     """Float arrays in `policy_t` and their sizes."""
+    quantised: bool = False
+    """Whether any weights are int8."""
+    quantised_words: int = 0
+    """Words of `policy_t.quantised`, which holds the activations of an int8-int16 product."""
     output: str = ""
     """Buffer that holds z at the end."""
 
@@ -78,11 +79,10 @@ def matrices(network: Network, formats: Sequence[Format] | None = None) -> list[
             ("GRU_STATE", "GRU, state", gru.recurrent, gru.recurrent_bias),
         ]
     chosen = ["float32"] * len(arrays) if formats is None else list(formats)
-    known = get_args(Format)
-    if len(chosen) != len(arrays) or not set(chosen) <= set(known):
+    if len(chosen) != len(arrays) or not set(chosen) <= set(FORMATS):
         names = ", ".join(note for _, note, _, _ in arrays)
         raise AlulaError(
-            f"matrix formats {', '.join(map(str, chosen))}; allowed: one of {', '.join(known)} "
+            f"matrix formats {', '.join(map(str, chosen))}; allowed: one of {', '.join(FORMATS)} "
             f"for each of: {names}"
         )
     return [
@@ -94,21 +94,13 @@ def matrices(network: Network, formats: Sequence[Format] | None = None) -> list[
 def c_layers(network: Network, formats: Sequence[Format] | None = None) -> Layers:
     """The C of everything between the normalised observation, in `scratch_a`, and z."""
     layers = Layers()
-    source, size = layers.buffer("scratch_a", network.mean.size), network.mean.size
+    source = layers.buffer("scratch_a", network.mean.size)
     last = str(len(network.weights) - 1)
-    if network.gru is not None:
-        hidden = layers.buffer("recurrent", network.gru.recurrent.shape[0])
-        check = "all_below(HUGE_BITS, policy->{}, {}u)"
-        layers.calls += [
-            f"    if (!({check.format(source, size)} && {check.format(hidden, layers.buffers[hidden])})) {{",
-            f"        memset(policy->{hidden}, 0, sizeof policy->{hidden});",
-            "        return 0;",
-            "    }",
-        ]
     for matrix in matrices(network, formats):
         inputs, outputs = matrix.weights.shape
         if matrix.name == "GRU_STATE":
-            _add_product(layers, matrix, "recurrent", layers.buffer("gates", outputs))
+            state = layers.buffer("recurrent", inputs)
+            _add_product(layers, matrix, state, layers.buffer("gates", outputs))
             layers.kernels["gru"] = (KERNELS / "gru.c").read_text(encoding="ascii")
             layers.calls.append(
                 f"    gru(policy->{source}, policy->gates, policy->recurrent, {inputs}u);"
@@ -121,13 +113,12 @@ def c_layers(network: Network, formats: Sequence[Format] | None = None) -> Layer
             layers.kernels["relu"] = (KERNELS / "relu.c").read_text(encoding="ascii")
             layers.calls.append(f"    relu(policy->{target}, {outputs}u);")
         source = target
-    if network.gru is None:
-        actions = network.biases[-1].size
-        layers.calls += [
-            f"    if (!all_below(HUGE_BITS, policy->{source}, {actions}u)) {{",
-            "        return 0;",
-            "    }",
-        ]
+    checks = [f"all_below(HUGE_BITS, policy->{source}, {network.biases[-1].size}u)"]
+    damaged = ["        return 0;"]
+    if network.gru is not None:
+        checks.append(f"all_below(TWO_BITS, policy->recurrent, {network.state_size}u)")
+        damaged.insert(0, "        memset(policy->recurrent, 0, sizeof policy->recurrent);")
+    layers.calls += [f"    if (!({' && '.join(checks)})) {{", *damaged, "    }"]
     layers.output = source
     return layers
 
@@ -137,6 +128,8 @@ def _add_product(layers: Layers, matrix: Matrix, source: str, target: str) -> No
     match matrix.format:
         case "float32":
             _add_float32(layers, matrix, source, target)
+        case "int8-float" | "int8-int16":
+            _add_int8(layers, matrix, source, target)
         case _:
             assert_never(matrix.format)
 
@@ -166,6 +159,25 @@ def _add_float32(layers: Layers, matrix: Matrix, source: str, target: str) -> No
         table(f"WEIGHT_{matrix.name}", np.concatenate(blocked), f"{note}, in blocks of outputs"),
         table(f"BIAS_{matrix.name}", matrix.bias, matrix.note),
     ]
+
+
+def _add_int8(layers: Layers, matrix: Matrix, source: str, target: str) -> None:
+    """Four outputs at a time: tables and results are rounded up to that."""
+    product = int8_product(
+        matrix.weights,
+        matrix.bias,
+        matrix.format,
+        name=matrix.name,
+        note=matrix.note,
+        source=f"policy->{source}",
+        target=f"policy->{target}",
+    )
+    layers.kernels[product.kernel] = (KERNELS / product.kernel).read_text(encoding="ascii")
+    layers.tables += product.tables
+    layers.calls.append(f"    {product.call}")
+    layers.buffer(target, product.outputs)
+    layers.quantised = True
+    layers.quantised_words = max(layers.quantised_words, product.scratch_words)
 
 
 def _dense_kernel(width: int) -> str:

@@ -1,11 +1,15 @@
-/* exp(x) within 2e-7 of itself for |x| <= 87, where every argument is clamped to.
+#define TWO_BITS 0x40000000u /* 2 as bits: a sound state is at most 1 */
+
+/* exp(x) within 3e-7 of itself for |x| <= 87, where every argument is clamped to; NaN stays.
  * x = n ln 2 + r with |r| <= ln 2 / 2: exp(x) = 2^n exp(r), exp(r) by its Taylor polynomial of degree 6. */
 static inline float exponential(float x)
 {
     float n, r, power;
     uint32_t bits;
     x = clamp(x, -87.0f, 87.0f);
-    bits = (uint32_t)(x * 1.44269504f + 127.5f); /* x >= -87 keeps this positive: n + 127 */
+    n = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23 rounds it to a whole number, in the lowest bits */
+    memcpy(&bits, &n, sizeof bits);
+    bits -= 0x4b400000u - 127u; /* n + 127 */
     n = (float)bits - 127.0f;
     bits <<= 23;
     memcpy(&power, &bits, sizeof power); /* 2^n */
