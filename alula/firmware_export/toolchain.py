@@ -321,7 +321,8 @@ def run_tool(command: Sequence[str]) -> None:
 
 
 def _compiler(target: Target, flags: Sequence[str]) -> list[str]:
-    ours = ("-std=c99", "-O2", "-ffunction-sections", "-fdata-sections", *WARNINGS)
+    # gnu99, not c99, under which gcc would not fuse multiplications and additions: firmware is built that way.
+    ours = ("-std=gnu99", "-O2", "-ffunction-sections", "-fdata-sections", *WARNINGS)
     return [f"{target.prefix}gcc", *target.flags, *ours, *flags]
 
 
