@@ -43,7 +43,7 @@ def write_files(folder: str | Path, files: Mapping[str, bytes], *, overwrite: bo
 
     Args:
         folder: where to.
-        files: content by plain file name.
+        files: content by file name, which may lie in folders below: src/policy.c.
         overwrite: replace files that exist.
 
     Raises:
@@ -51,8 +51,10 @@ def write_files(folder: str | Path, files: Mapping[str, bytes], *, overwrite: bo
     """
     folder = Path(folder)
     staged: dict[Path, Path] = {}
-    made = _make_folders(folder)
+    made: list[Path] = []
     try:
+        for parent in sorted({(folder / name).parent for name in files} | {folder}):
+            made[:0] = _make_folders(parent)
         for name in files:
             target = folder / name
             if target.is_dir():
@@ -60,8 +62,9 @@ def write_files(folder: str | Path, files: Mapping[str, bytes], *, overwrite: bo
             if not overwrite and os.path.lexists(target):
                 raise AlulaError(f"{target} exists; allowed: a new name, or overwrite")
         for name, data in files.items():
-            temporary = folder / f".{name}.{os.getpid()}.tmp"
-            staged[temporary] = folder / name
+            target = folder / name
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            staged[temporary] = target
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()

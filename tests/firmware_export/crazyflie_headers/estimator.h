@@ -1,0 +1,6 @@
+typedef enum {
+    StateEstimatorTypeAutoSelect = 0,
+    StateEstimatorTypeComplementary,
+    StateEstimatorTypeKalman
+} StateEstimatorType;
+StateEstimatorType stateEstimatorGetType(void);

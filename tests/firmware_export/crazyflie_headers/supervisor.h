@@ -1,0 +1,2 @@
+#include <stdbool.h>
+bool supervisorIsFlying(void);

@@ -1,0 +1,2 @@
+uint32_t xTaskGetTickCount(void);
+void vTaskDelay(uint32_t ticks);
