@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alula.firmware_export.c_layers import Format
+from alula.firmware_export.c_layers import matrices
 from alula.firmware_export.c_source import entry_note, field_names, render, state_bytes
 from alula.firmware_export.c_text import comment
+from alula.firmware_export.quantise import Format, table_bytes
 from alula.policies.files import write_files
 from alula.policies.onnx_file import Policy, load_policy
 
@@ -68,7 +69,7 @@ def export_c(
     policy = load_policy(policy_path)
     sequences = _golden_that_fit(policy)
     texts = render(policy, sequences, formats)
-    flash, ram = _flash_bytes(policy, sequences), state_bytes(policy, formats)
+    flash, ram = _flash_bytes(policy, sequences, formats), state_bytes(policy, formats)
     texts["README.md"] = _readme(policy, sequences, flash, ram)
     files = {name: text.encode("ascii") for name, text in texts.items()}
     write_files(out_dir, files, overwrite=overwrite)
@@ -88,12 +89,16 @@ def _golden_that_fit(policy: Policy) -> int:
     return max(1, min(count, GOLDEN_FLASH_BYTES // (4 * steps * row)))
 
 
-def _flash_bytes(policy: Policy, sequences: int) -> int:
+def _flash_bytes(policy: Policy, sequences: int, formats: Sequence[Format] | None) -> int:
     contract = policy.contract
     row = contract.supplied_size + contract.action_size
     golden = sequences * policy.golden.action.shape[1] * row
     normaliser, ranges = 2 * contract.observation_size, 2 * contract.action_size
-    return 4 * (policy.parameters + normaliser + ranges + golden)
+    products = (
+        table_bytes(*m.weights.shape, format=m.format) for m in matrices(policy.network, formats)
+    )
+    factors = contract.observation_size if formats and formats[0] != "float32" else 0
+    return sum(products) + 4 * (normaliser + factors + ranges + golden)
 
 
 def _readme(policy: Policy, sequences: int, flash: int, ram: int) -> str:

@@ -1,7 +1,7 @@
 """The network as C: for each matrix its tables, the kernel that multiplies with it, and the calls in order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import assert_never, cast
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from alula.errors import AlulaError
 from alula.firmware_export.c_text import fill, table
-from alula.firmware_export.quantise import FORMATS, Format, int8_product
+from alula.firmware_export.quantise import FORMATS, Format, input_factors, int8_product
 from alula.policies.network import Network
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -45,6 +45,8 @@ class Layers:
     """Functions that the calls need, by name."""
     buffers: dict[str, int] = field(default_factory=dict)
     """Float arrays in `policy_t` and their sizes."""
+    factors: np.ndarray | None = None
+    """Factors of the inputs of an int8 first matrix (`input_factors`) [O]; None for float32."""
     quantised: bool = False
     """Whether any weights are int8."""
     quantised_words: int = 0
@@ -96,7 +98,11 @@ def c_layers(network: Network, formats: Sequence[Format] | None = None) -> Layer
     layers = Layers()
     source = layers.buffer("scratch_a", network.mean.size)
     last = str(len(network.weights) - 1)
-    for matrix in matrices(network, formats):
+    first, *others = matrices(network, formats)
+    if first.format != "float32":
+        layers.factors = input_factors(first.weights)
+        first = replace(first, weights=first.weights / layers.factors[:, None])
+    for matrix in (first, *others):
         inputs, outputs = matrix.weights.shape
         if matrix.name == "GRU_STATE":
             state = layers.buffer("recurrent", inputs)

@@ -8,7 +8,10 @@ import numpy as np
 
 from alula.firmware_export.c_layers import KERNELS, Format, Layers, c_layers
 from alula.firmware_export.c_text import c_float, comment, fill, identifiers, table
+from alula.firmware_export.quantise import network_step
 from alula.policies.contract import ACTION_HISTORY, Contract, ObservationEntry
+from alula.policies.golden import replay
+from alula.policies.network import Controller
 from alula.policies.onnx_file import GOLDEN_TOLERANCE, Policy
 
 TEMPLATES = Path(__file__).parent
@@ -16,6 +19,9 @@ STALE_STEPS = 3
 """Steps that an input may be older than the oldest in training."""
 LOST_STEPS = 10
 """Held steps after which the policy counts as lost."""
+FACTOR_NOTE = "powers of two by which the inputs are multiplied and the int8 rows divided"
+QUANTISED_TOLERANCE = 1e-3
+"""POLICY_GOLDEN_TOLERANCE with int16 activations: a last bit of an input may turn one whole number into the next."""
 RESTART_STEPS = 10
 """Shortest pause that may start the histories anew [steps]; the longest history where that is longer."""
 
@@ -62,13 +68,24 @@ def render(
     policy: Policy, sequences: int, formats: Sequence[Format] | None = None
 ) -> dict[str, str]:
     """The C files by name, with the first `sequences` golden sequences inside."""
-    contract = policy.contract
+    contract, golden = policy.contract, policy.golden
     layers = c_layers(policy.network, formats)
+    supplied, actions = golden.supplied[:sequences], golden.action[:sequences]
+    if layers.quantised:
+        # The self-test is to find damage and wrong compilers, so it expects what these weights answer; how far
+        # that is from float32 is measured before the export.
+        step = network_step(policy.network, formats or ())
+        controller = Controller(step, policy.network.state_size, sequences)
+        actions = replay(contract, controller, supplied)
     fields = _fields(contract)
     marks = {
         **_policy_marks(policy, sequences),
         **_header_marks(contract, fields),
-        **_network_marks(policy, layers, fields, sequences),
+        **_network_marks(policy, layers, fields),
+        "GOLDEN_TOLERANCE": c_float(
+            QUANTISED_TOLERANCE if layers.quantised_words else GOLDEN_TOLERANCE
+        ),
+        "TABLES": "\n\n".join([*_tables(policy, layers), *_golden_tables(supplied, actions)]),
         **_observation_marks(contract, fields),
         **_history_marks(fields, layers),
         "STATE": "\n".join(_state(fields, layers)),
@@ -85,7 +102,7 @@ def state_bytes(policy: Policy, formats: Sequence[Format] | None = None) -> int:
     floats = sum(f.length for f in rings) + sum(layers.buffers.values()) + contract.action_size
     counters = 11
     words = len(contract.supplied) + 1 + counters
-    tail = 2 + len(rings) + floats
+    tail = 2 + len(rings) + floats + layers.quantised_words
     # two 64-bit times in between, aligned, and the whole rounded up to their alignment
     return 8 * ((words + 1) // 2) + 16 + 8 * ((tail + 1) // 2)
 
@@ -138,7 +155,6 @@ def _policy_marks(policy: Policy, sequences: int) -> dict[str, str]:
         "GOLDEN_SEQUENCES": str(sequences),
         "GOLDEN_ALL": str(policy.golden.action.shape[0]),
         "GOLDEN_STEPS": str(policy.golden.action.shape[1]),
-        "GOLDEN_TOLERANCE": c_float(GOLDEN_TOLERANCE),
         "INITIAL_ACTION": c_float(_initial_action(contract)),
     }
 
@@ -185,27 +201,39 @@ def _initial_action(contract: Contract) -> float:
 def _state(fields: list[_Field], layers: Layers) -> list[str]:
     """Members of `policy_t` that depend on the policy."""
     rings = [f for f in fields if f.ring]
+    words = layers.quantised_words
+    note = "activations as int16, two a word"
+    quantised = [f"    uint32_t quantised[{words}]; /* {note} */"] if words else []
     return [
         *(f"    uint32_t oldest_{f.name}; /* index of the oldest float below */" for f in rings),
         *(f"    float history_{f.name}[{f.length}];" for f in rings),
         *(f"    float {name}[{size}];" for name, size in layers.buffers.items()),
+        *quantised,
     ]
 
 
-def _network_marks(
-    policy: Policy, layers: Layers, fields: list[_Field], sequences: int
-) -> dict[str, str]:
-    network, contract, golden = policy.network, policy.contract, policy.golden
-    lows, highs = [a.low for a in contract.action], [a.high for a in contract.action]
-    tables = [
+def _tables(policy: Policy, layers: Layers) -> list[str]:
+    network, action = policy.network, policy.contract.action
+    factors = [] if layers.factors is None else [table("FACTOR", layers.factors, FACTOR_NOTE)]
+    return [
         table("MEAN", network.mean, "observation mean, in the units of the observation"),
         table("SCALE", network.scale, "reciprocal observation scale"),
+        *factors,
         *layers.tables,
-        table("ACTION_LOW", lows, "command at action -1"),
-        table("ACTION_HIGH", highs, "command at action +1"),
-        table("GOLDEN_SUPPLIED", golden.supplied[:sequences], "observations, in order"),
-        table("GOLDEN_ACTION", golden.action[:sequences], "recorded actions"),
+        table("ACTION_LOW", [a.low for a in action], "command at action -1"),
+        table("ACTION_HIGH", [a.high for a in action], "command at action +1"),
     ]
+
+
+def _golden_tables(supplied: np.ndarray, actions: np.ndarray) -> list[str]:
+    return [
+        table("GOLDEN_SUPPLIED", supplied, "observations, in order"),
+        table("GOLDEN_ACTION", actions, "recorded actions"),
+    ]
+
+
+def _network_marks(policy: Policy, layers: Layers, fields: list[_Field]) -> dict[str, str]:
+    network = policy.network
     kernels = [*layers.kernels.values()]
     needed = {
         "history.c": any(f.ring for f in fields),
@@ -214,8 +242,8 @@ def _network_marks(
     kernels += [(KERNELS / name).read_text(encoding="ascii") for name, use in needed.items() if use]
     return {
         "CLIP": c_float(network.clip),
+        "FACTOR": "" if layers.factors is None else " * FACTOR[first + i]",
         "CLIP_BITS": hex(int(np.float32(network.clip).view(np.uint32))),
-        "TABLES": "\n\n".join(tables),
         "KERNELS": "".join(f"\n{kernel}" for kernel in kernels),
         "LAYERS": "\n".join(layers.calls),
         "OUTPUT": layers.output,

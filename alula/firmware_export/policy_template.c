@@ -66,7 +66,7 @@ static uint32_t normalise(float *x, uint32_t first, const float *observation, ui
             clipped = 1u;
             scaled = clamp(scaled, -CLIP, CLIP);
         }
-        x[first + i] = scaled;
+        x[first + i] = scaled@FACTOR@;
     }
     return clipped;
 }

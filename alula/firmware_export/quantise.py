@@ -1,11 +1,13 @@
 """Weights as int8: the numbers, their layout in C, and the arithmetic of the kernels in numpy (docs/quantisation.md)."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
 from alula.firmware_export.c_text import table, word_table
+from alula.policies.network import Network, Step
 
 Format = Literal["float32", "int8-float", "int8-int16"]
 """How a matrix is stored and multiplied; the later, the smaller its flash or time."""
@@ -16,6 +18,8 @@ BLOCK = 4
 """Outputs that a kernel computes at once: tables and results are rounded up to it."""
 SUM_LIMIT = 2**31 - 1
 """Largest sum that an int32 holds."""
+SMALLEST_EXPONENT = -10
+"""Exponent of the smallest input factor."""
 MAX_BITS = 15
 """Bits of an int16 without its sign."""
 
@@ -36,6 +40,20 @@ def quantise(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale[scale < np.finfo(np.float32).tiny] = 0.0
     ratio = np.divide(exact, scale, out=np.zeros_like(exact), where=scale > 0.0)
     return np.clip(np.rint(ratio), -LARGEST, LARGEST).astype(np.int8), scale
+
+
+def input_factors(weights: np.ndarray) -> np.ndarray:
+    """Powers of two r [I] that give the rows of W_ij / r_i [I, O] about the same size: at most 1, at least 2^-10.
+
+    For the matrix that the observation goes into, whose inputs x_i r_i cost one multiplication each. Its rows differ
+    by a factor of ten and more (a position counts for more than an action of 0.2 s ago), and a scale for the
+    largest would leave few steps for the others.
+    """
+    largest = np.abs(np.asarray(weights, np.float64)).max(axis=1)
+    relative = np.maximum(
+        largest / max(largest.max(), np.finfo(np.float64).tiny), 2.0**SMALLEST_EXPONENT
+    )
+    return np.exp2(np.rint(np.log2(relative))).astype(np.float32)
 
 
 def activation_bits(q: np.ndarray) -> int:
@@ -85,6 +103,53 @@ def dense_int8_int16(
     sums = (whole @ q.astype(np.int64)).astype(np.int32)
     # y_j = b_j + s_j (2^-k sum_i x_i q_ij)
     return bias.astype(np.float32) + scale * (unit[:, None] * sums.astype(np.float32))
+
+
+def network_step(network: Network, formats: Sequence[Format]) -> Step:
+    """One step of a network whose matrices have these formats, in numpy: what the exported C computes.
+
+    Args:
+        network: the float32 network.
+        formats: of its matrices, in the order of the calls; those of a GRU stand before layer `gru_after`.
+    """
+    chosen = iter(formats)
+    gru, factors = network.gru, np.ones(network.mean.size, np.float32)
+    if formats[0] != "float32":
+        first = network.weights[0] if gru is None or network.gru_after else gru.kernel
+        factors = input_factors(first)
+    layers, gates = [], []
+    rows = factors[:, None]
+    for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+        if gru is not None and i == network.gru_after:
+            gates.append(_product(gru.kernel / rows, gru.bias, next(chosen)))
+            gates.append(_product(gru.recurrent, gru.recurrent_bias, next(chosen)))
+            rows = np.float32(1.0)
+        layers.append(_product(w / rows, b, next(chosen)))
+        rows = np.float32(1.0)
+
+    def step(observation: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        h = np.clip((observation - network.mean) * network.scale, -network.clip, network.clip)
+        h = h * factors
+        for i, layer in enumerate(layers):
+            if gru is not None and i == network.gru_after:
+                h = state = gru.update(gates[0](h), gates[1](state), state)
+            h = layer(h)
+            if i + 1 < len(layers):
+                h = np.maximum(h, 0.0)
+        return h / np.sqrt(1.0 + h * h), state
+
+    return step
+
+
+def _product(
+    weights: np.ndarray, bias: np.ndarray, format: Format
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The product x W + b in a format."""
+    if format == "float32":
+        return lambda x: x @ weights + bias
+    q, scale = quantise(weights)
+    kernel = dense_int8_int16 if format == "int8-int16" else dense_int8_float
+    return lambda x: kernel(x, q, scale, bias)
 
 
 def float_words(q: np.ndarray) -> np.ndarray:

@@ -63,8 +63,13 @@ class Gru:
 
     def step(self, x: np.ndarray, h: np.ndarray) -> np.ndarray:
         """Next state h' [N, H] for inputs x [N, I] and states h [N, H]."""
-        x_r, x_z, x_n = np.split(x @ self.kernel + self.bias, 3, axis=1)
-        h_r, h_z, h_n = np.split(h @ self.recurrent + self.recurrent_bias, 3, axis=1)
+        return self.update(x @ self.kernel + self.bias, h @ self.recurrent + self.recurrent_bias, h)
+
+    @staticmethod
+    def update(from_input: np.ndarray, from_state: np.ndarray, h: np.ndarray) -> np.ndarray:
+        """Next state h' [N, H] from x W + b [N, 3H], h U + c [N, 3H] and h [N, H]."""
+        x_r, x_z, x_n = np.split(from_input, 3, axis=1)
+        h_r, h_z, h_n = np.split(from_state, 3, axis=1)
         r, z = _sigmoid(x_r + h_r), _sigmoid(x_z + h_z)
         n = np.tanh(x_n + r * h_n)
         return (1.0 - z) * n + z * h
