@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alula import options
 from alula.errors import AlulaError
@@ -16,6 +16,9 @@ from alula.run_folder import (
     run_folder,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from alula.firmware_export.toolchain import Target
 
 MAX_SEED = 2**32 - 1
 PARITY_MAX = 1e-5
@@ -31,6 +34,7 @@ def fly(command: options.Fly) -> Outcome:
     columns = parse_columns(command.columns)
     if command.log is None and (command.columns or command.from_s or command.to_s):
         raise AlulaError("--from, --to and --columns describe a log; allowed: together with --log")
+    target = _pil_target(command.pil)
     # Heavy, so only once the request is known to make sense
     from alula.fly import LogInput
     from alula.fly import fly as run
@@ -50,12 +54,26 @@ def fly(command: options.Fly) -> Outcome:
         seed=command.seed,
         log=log,
         overwrite=command.overwrite,
+        pil=target,
     )
     lines = [f"{'passed' if c.passed else 'FAILED'}  {c}" for c in checks]
     lines += [f"policy  {data['policy']}", f"report  {data['report']}"]
     lines += [f"all of it took {data['total_s']:.1f} s, {data['train_s']:.2f} s of it training"]
     failures = tuple(str(c) for c in checks if not c.passed)
     return Outcome(data=data, text="\n".join(lines), failures=failures)
+
+
+def _pil_target(pil: tuple[options.PilTarget, ...] | None) -> "Target | None":
+    """The processor asked for, with all that it needs."""
+    if pil is None:
+        return None
+    from alula.firmware_export.toolchain import get_target, require
+
+    if len(pil) > 1:
+        raise AlulaError(f"--pil names {len(pil)} targets: {', '.join(pil)}; allowed: one")
+    target = get_target(pil[0] if pil else "cortex-m4f")
+    require(target)
+    return target
 
 
 def train(command: options.Train) -> Outcome:

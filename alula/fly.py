@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from alula.build import SimName
+from alula.evaluation import pil as pil_flight
 from alula.evaluation import report
 from alula.evaluation.evaluate import LAP_S, Evaluation, default_steps, evaluate, policy_task
 from alula.evaluation.flight import Flight
@@ -19,6 +21,7 @@ from alula.evaluation.report import write_report
 from alula.evaluation.study import run_study
 from alula.firmware_export.c_export import export_c
 from alula.firmware_export.host import c_max_abs_diff
+from alula.firmware_export.toolchain import TARGETS, Target, require
 from alula.policies.onnx_file import Policy, load_policy
 from alula.presets import Preset
 from alula.robots.multirotor import Multirotor, load_robot
@@ -45,6 +48,8 @@ class Limits:
     """Largest difference of the mean error between the simulators [m]."""
     parity_max: float = 1e-5
     """Largest difference of an action from the golden sequences [-]."""
+    pil_error_gap_max: float = 0.001
+    """Largest difference of the error between firmware and policy file in the same flights [m]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +99,7 @@ def fly(
     log: LogInput | None = None,
     overwrite: bool = False,
     limits: Limits | None = None,
+    pil: Target | None = None,
 ) -> tuple[dict[str, Any], list[Check]]:
     """Do the whole job and leave its results in the folder `out`; see `run_folder` for interruptions.
 
@@ -104,13 +110,16 @@ def fly(
         log: identify the robot from this flight instead of taking the preset's.
         overwrite: replace an earlier run.
         limits: what the policy must keep; the defaults of `Limits` if None.
+        pil: fly the exported C in an emulator of this processor, too.
 
     Returns:
         The figures as plain JSON values, and every check.
 
     Raises:
-        AlulaError: bad log or robot, or a folder that is taken or cannot be written.
+        AlulaError: bad log or robot, a folder that is taken or cannot be written, or missing tools for `pil`.
     """
+    if pil is not None:
+        require(pil)
     started = time.perf_counter()
     note = _Notes(started)
     with run_folder(out, overwrite=overwrite) as folder, ThreadPoolExecutor(1) as beside:
@@ -145,6 +154,11 @@ def fly(
             mujoco[0],
             c_difference,
         )
+        if pil is not None:
+            flown = _fly_pil(policy, folder / C_FOLDER, pil, robot, name)
+            note(_words(flown.multirotor.firmware, f"as {pil.title} firmware"))
+            note(_words(flown.mujoco.firmware, f"as {pil.title} firmware in MuJoCo"))
+            data |= flown.to_json()
         checks = _checks(data, limits or Limits())
         identified = folder / IDENTIFICATION_PLOT
         write_report(
@@ -222,6 +236,34 @@ def _second_opinions(
     return flown, difference
 
 
+def _fly_pil(
+    policy: Policy, c_dir: Path, target: Target, robot: Multirotor, name: str
+) -> pil_flight.Pil:
+    """Processor in the loop, with a bar for each simulator where somebody watches."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    contract = policy.contract
+    steps = default_steps(policy_task(contract), contract.control_dt, LAP_S)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bars:
+        names: dict[SimName, str] = {"multirotor": "alula's physics", "mujoco": "MuJoCo"}
+        tasks = {
+            sim: bars.add_task(f"{target.title} firmware in {where}", total=steps)
+            for sim, where in names.items()
+        }
+        return pil_flight.run_pil(
+            policy,
+            c_dir,
+            target,
+            robot=robot,
+            name=name,
+            progress=lambda sim, done: bars.update(tasks[sim], completed=done),
+        )
+
+
 def _words(evaluation: Evaluation, where: str) -> str:
     m = evaluation.metrics
     error = "" if m.hover_error_m is None else f", mean error {100.0 * m.hover_error_m:.2f} cm"
@@ -265,11 +307,14 @@ def _figures(
 
 def _facts(data: dict[str, Any]) -> dict[str, str]:
     """Lines of provenance for the report."""
-    return {
+    facts = {
         "training": f"{data['env_steps']} steps in {data['train_s']:.2f} s",
         "ONNX Runtime on the golden sequences": f"largest difference {data['onnx_max_abs_diff']:.1e}",
         "compiled C on the golden sequences": f"largest difference {data['c_max_abs_diff']:.1e}",
     }
+    if "pil_target" in data:
+        facts |= pil_flight.facts(data)
+    return facts
 
 
 def _checks(data: dict[str, Any], limits: Limits) -> list[Check]:
@@ -285,7 +330,7 @@ def _checks(data: dict[str, Any], limits: Limits) -> list[Check]:
     def most(name: str, value: float, limit: float) -> Check:
         return Check(name=name, value=value, limit=limit, at_least=False)
 
-    return [
+    checks = [
         least("success on the robot as it is", data["success"], limits.success_min),
         least("success over the training's range", data["randomized_success"], limits.success_min),
         most("difference of success in MuJoCo", gap("success"), limits.success_gap_max),
@@ -293,3 +338,22 @@ def _checks(data: dict[str, Any], limits: Limits) -> list[Check]:
         most("ONNX Runtime's difference", data["onnx_max_abs_diff"], limits.parity_max),
         most("the C export's difference", data["c_max_abs_diff"], limits.parity_max),
     ]
+    if "pil_target" in data:
+        title = TARGETS[data["pil_target"]].title
+        for key, where in (("pil", "alula's physics"), ("pil_mujoco", "MuJoCo")):
+            beside = f"from the policy file's in {where}"
+            checks += [
+                most(
+                    f"difference of the {title}'s success {beside}", data[f"{key}_success_gap"], 0.0
+                ),
+                most(
+                    f"difference of the {title}'s error {beside} [m]",
+                    data[f"{key}_error_gap_m"],
+                    limits.pil_error_gap_max,
+                ),
+            ]
+        checks += [
+            most(f"the {title}'s difference", data["pil_max_abs_diff"], limits.parity_max),
+            most(f"steps that the {title} held", data["pil_held_steps"], 0.0),
+        ]
+    return checks

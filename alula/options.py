@@ -15,6 +15,7 @@ _To = Annotated[float | None, tyro.conf.arg(name="to", metavar="S")]
 _Columns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="OURS=THEIRS ...")]
 _PresetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
 _PolicyFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
+PilTarget = Literal["cortex-m4f", "cortex-m7", "riscv32"]
 _LogFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
 
 
@@ -37,6 +38,7 @@ class Fly(Common):
       alula fly
       alula fly --preset l2f-hover --seed 1 --out runs/benchmark
       alula fly --log flight.usd --mass 0.031
+      alula fly --pil
     """
 
     preset: Annotated[str, tyro.conf.arg(metavar="PRESET")] = "crazyflie-hover"
@@ -57,6 +59,9 @@ class Fly(Common):
     """Folder for all results; must be new or empty. Default: runs/PRESET-TIME."""
     overwrite: bool = False
     """Replace the folder of an earlier run."""
+    pil: Annotated[tuple[PilTarget, ...] | None, tyro.conf.arg(metavar="[TARGET]")] = None
+    """Processor in the loop: also fly the exported C, cross-compiled, in an emulated cortex-m4f (if no TARGET
+    is named), cortex-m7 or riscv32. Needs their compiler and QEMU; half a minute more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,13 @@
 """Processor in the loop: the exported C, cross-compiled, flies in the simulators (docs/processor-in-the-loop.md)."""
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from alula.firmware_export.emulator import (
     instructions,
 )
 from alula.firmware_export.qemu import LinkName
-from alula.firmware_export.toolchain import Target, TargetName, require
+from alula.firmware_export.toolchain import Target, TargetName, get_target, require
 from alula.policies.contract import ACTION_HISTORY, Contract
 from alula.policies.onnx_file import Policy
 from alula.robots.multirotor import Multirotor
@@ -81,6 +83,49 @@ class Pil:
     mujoco: PilFlight
     """The flight in MuJoCo."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Flat JSON values; plain `pil_` is the flight in alula's physics."""
+        ours, mujoco = self.multirotor, self.mujoco
+        # unlike max, np.maximum hands on a NaN
+        golden = np.maximum(self.golden_max_abs_diff, self.self_test_max_abs_diff)
+        return {
+            "pil_target": self.target,
+            "pil_episodes": ours.firmware.metrics.episodes,
+            "pil_success": ours.firmware.metrics.success,
+            "pil_hover_error_m": ours.firmware.metrics.hover_error_m,
+            "pil_tracking_rmse_m": ours.firmware.metrics.tracking_rmse_m,
+            "pil_success_gap": ours.success_gap,
+            "pil_error_gap_m": ours.error_gap_m,
+            "pil_mujoco_success": mujoco.firmware.metrics.success,
+            "pil_mujoco_hover_error_m": mujoco.firmware.metrics.hover_error_m,
+            "pil_mujoco_tracking_rmse_m": mujoco.firmware.metrics.tracking_rmse_m,
+            "pil_mujoco_success_gap": mujoco.success_gap,
+            "pil_mujoco_error_gap_m": mujoco.error_gap_m,
+            "pil_held_steps": ours.held_steps + mujoco.held_steps,
+            "pil_max_abs_diff": float(golden),
+            "pil_flight_max_abs_diff": float(np.maximum(ours.max_abs_diff, mujoco.max_abs_diff)),
+            "pil_instructions_per_step": self.instructions.step,
+            "pil_steps_per_s": ours.steps_per_s,
+        }
+
+
+def facts(data: dict[str, Any]) -> dict[str, str]:
+    """Lines for the report, from `Pil.to_json`."""
+    title = get_target(data["pil_target"]).title
+    return {
+        f"{title} firmware on the golden sequences": f"largest difference {data['pil_max_abs_diff']:.1e}",
+        f"{title} firmware in flight": (
+            f"success {data['pil_success']:.1%}, in MuJoCo {data['pil_mujoco_success']:.1%}; the error differs "
+            f"from the policy file's by {1000.0 * data['pil_error_gap_m']:.2g} mm, in MuJoCo by "
+            f"{1000.0 * data['pil_mujoco_error_gap_m']:.2g} mm"
+        ),
+        f"{title} instructions": f"{data['pil_instructions_per_step']:.0f} a step (not cycles)",
+    }
+
+
+class _Stopped(Exception):
+    """The flight in the other simulator has ended with an error."""
+
 
 def run_pil(
     policy: Policy,
@@ -103,17 +148,30 @@ def run_pil(
     """
     require(target)
 
+    stop = threading.Event()
+
+    def watched(sim: SimName, done: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+        if progress is not None:
+            progress(sim, done)
+
     def flown(sim: SimName) -> PilFlight:
-        return fly_pil(
-            *(policy, c_dir, target),
-            sim=sim,
-            robot=robot,
-            episodes=episodes,
-            seed=seed,
-            steps=steps,
-            name=name,
-            progress=progress,
-        )
+        try:
+            return fly_pil(
+                *(policy, c_dir, target),
+                sim=sim,
+                robot=robot,
+                episodes=episodes,
+                seed=seed,
+                steps=steps,
+                name=name,
+                progress=watched,
+            )
+        except BaseException:
+            # Whatever ends one flight, Ctrl-C too, ends the other
+            stop.set()
+            raise
 
     with tempfile.TemporaryDirectory(prefix="alula-firmware-") as scratch:
         image = Path(scratch) / "firmware.elf"
@@ -124,7 +182,11 @@ def run_pil(
     counts = instructions(policy, c_dir, target)
     with ThreadPoolExecutor(1) as beside:
         mujoco = beside.submit(flown, "mujoco")
-        multirotor = flown("multirotor")
+        try:
+            multirotor = flown("multirotor")
+        except _Stopped:
+            mujoco.result()
+            raise
         return Pil(
             target=target.name,
             golden_max_abs_diff=golden,
