@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": BASE | {"robots", "policies", "sim", "frames"},
     "identification": BASE | {"robots", "sim", "frames"},
     "firmware_export": CONTRACT,
-    "deploy_ros2": CONTRACT,
+    "deploy_ros2": CONTRACT | {"robots", "firmware_export"},
 }
 """Parts of the package and the parts each may import; a part may import itself. Parts not named here
 (training, evaluation, presets, build, the command line) stand above and may import any of these."""
