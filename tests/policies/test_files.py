@@ -24,6 +24,16 @@ def test_all_files_arrive(tmp_path):
     assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["x", "y"]
 
 
+def test_folders_below_come_and_go_with_their_files(tmp_path):
+    files = {"top": b"1", "src/x": b"2", "src/deep/y": b"3"}
+    write_files(tmp_path / "a", files)
+    assert {n: (tmp_path / "a" / n).read_bytes() for n in files} == files
+    (tmp_path / "b" / "src" / "x").mkdir(parents=True)
+    with pytest.raises(AlulaError, match="is a folder"):
+        write_files(tmp_path / "b", files)
+    assert sorted(p.name for p in (tmp_path / "b").rglob("*")) == ["src", "x"]
+
+
 def test_full_disk_leaves_nothing(tmp_path, small_disk):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "small").write_bytes(b"kept")
