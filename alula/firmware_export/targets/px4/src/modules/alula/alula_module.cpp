@@ -351,8 +351,8 @@ int AlulaModule::print_usage(const char *reason)
     if (reason != nullptr) {
         PX4_WARN("%s", reason);
     }
-    PRINT_MODULE_DESCRIPTION("### Description\nFlies the policy of robot " POLICY_ROBOT ", trained with alula, "
-                             "as a flight mode of its own: from the state estimate to the motors.\n");
+    PRINT_MODULE_DESCRIPTION("### Description\nFlies a policy for " POLICY_ROBOT ", trained with alula, as a "
+                             "flight mode of its own: from the state estimate to the motors.\n");
     PRINT_MODULE_USAGE_NAME("alula", "controller");
     PRINT_MODULE_USAGE_COMMAND("start");
     PRINT_MODULE_USAGE_DEFAULT_COMMANDS();
