@@ -434,8 +434,7 @@ def test_every_trip_gives_back_to_pid_until_switched_off_and_on(cf, reason):
     cf.call()
     assert cf.forces is None
     assert (cf.log("mode"), cf.log("reason"), cf.log("trips")) == (TRIPPED, REASONS[reason], 1)
-    if reason != "estimator":
-        assert cf.log(f"trip{reason.capitalize()}") == 1
+    assert cf.log(f"trip{reason.capitalize()}") == 1
     mend(cf)
     cf.call(500)
     assert (cf.forces, cf.log("mode"), cf.log("reason")) == (None, TRIPPED, REASONS[reason])
