@@ -95,18 +95,27 @@ def build_host(c_dir: str | Path) -> HostPolicy:
     Raises:
         AlulaError: no export in the folder, no compiler, or the compiler refuses the source.
     """
+    return HostPolicy(load_source(c_dir, HOST_SOURCE))
+
+
+def load_source(c_dir: str | Path, source: str) -> ctypes.CDLL:
+    """Compile a C source that includes policy.c of an export, and load it into this process.
+
+    Raises:
+        AlulaError: as `build_host`.
+    """
     c_dir = Path(c_dir).resolve()
     if not (c_dir / "policy.c").is_file():
         raise AlulaError(f"{c_dir} holds no policy.c; allowed: a folder written by the C export")
     with tempfile.TemporaryDirectory(prefix="alula-c-") as scratch:
-        source, library = Path(scratch) / "host.c", Path(scratch) / "policy.so"
-        source.write_text(HOST_SOURCE, encoding="ascii")
+        path, library = Path(scratch) / "host.c", Path(scratch) / "policy.so"
+        path.write_text(source, encoding="ascii")
         flags = ["-std=c99", "-O2", "-fPIC", "-shared", f"-I{c_dir}"]
-        _compile([*find_compiler(), *flags, str(source), "-o", str(library)])
+        _compile([*find_compiler(), *flags, str(path), "-o", str(library)])
         try:
             # Once loaded, the library lives on without its file.
-            return HostPolicy(ctypes.CDLL(str(library)))
-        except (OSError, AttributeError):
+            return ctypes.CDLL(str(library))
+        except OSError:
             raise AlulaError("the C compiler did not give a library for this computer") from None
 
 
