@@ -42,13 +42,79 @@ uint32_t host_run(const float *supplied, uint32_t steps, float *action)
     }
     return held;
 }
+
+void host_init(policy_t *policies, uint32_t count)
+{
+    while (count-- != 0u) {
+        policy_init(&policies[count]);
+    }
+}
+
+uint32_t host_step(policy_t *policies, uint32_t count, const float *supplied, uint64_t time_us, float *action)
+{
+    uint32_t i, held = 0u;
+    for (i = 0; i < count; i++) {
+        policy_observation_t observation;
+        memcpy(&observation, supplied + i * POLICY_NUM_SUPPLIED, POLICY_NUM_SUPPLIED * sizeof(float));
+        policy_stamp(&observation, time_us);
+        held += (policy_step(&policies[i], &observation, time_us, action + i * POLICY_NUM_ACTIONS) & POLICY_HELD)
+            != 0u;
+    }
+    return held;
+}
+
+uint32_t host_step_us(void)
+{
+    return POLICY_STEP_US;
+}
 """
+
+
+class HostPilot:
+    """N robots under an exported policy; every call is the next step of all."""
+
+    def __init__(self, library: ctypes.CDLL, n: int, sizes: tuple[int, int, int]) -> None:
+        self._supplied, self._actions, size = sizes
+        self._policies = np.zeros(
+            (n, size // 8), np.uint64
+        )  # whole policy_t, aligned as it must be
+        floats = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
+        words = np.ctypeslib.ndpointer(np.uint64, flags="C_CONTIGUOUS")
+        self._step = library.host_step
+        self._step.argtypes = [words, ctypes.c_uint32, floats, ctypes.c_uint64, floats]
+        self._step.restype = ctypes.c_uint32
+        library.host_step_us.restype = ctypes.c_uint32
+        self._step_us: int = library.host_step_us()
+        self._next_us = 0
+        library.host_init.argtypes = [words, ctypes.c_uint32]
+        library.host_init.restype = None
+        library.host_init(self._policies, n)
+        self.held = 0
+        """Steps held so far, of all robots together."""
+
+    def __call__(self, supplied: np.ndarray) -> np.ndarray:
+        """Actions [N, A] for the supplied observations [N, supplied_size] of now.
+
+        Raises:
+            AlulaError: the observations have another shape.
+        """
+        supplied = np.ascontiguousarray(supplied, np.float32)
+        n = len(self._policies)
+        if supplied.shape != (n, self._supplied):
+            raise AlulaError(
+                f"observations of shape {supplied.shape}; allowed: ({n}, {self._supplied})"
+            )
+        action = np.empty((n, self._actions), np.float32)
+        self.held += self._step(self._policies, n, supplied, self._next_us, action)
+        self._next_us += self._step_us
+        return action
 
 
 class HostPolicy:
     """An exported policy as native code of this computer."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
         floats = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
         self._run = library.host_run
         self._run.argtypes = [floats, ctypes.c_uint32, floats]
@@ -83,6 +149,10 @@ class HostPolicy:
         action = np.empty((supplied.shape[0], self.action_size), np.float32)
         held = self._run(supplied, supplied.shape[0], action)
         return action, held
+
+    def pilot(self, n: int) -> HostPilot:
+        """The policy on n robots, freshly reset, each with its own histories."""
+        return HostPilot(self._library, n, (self.supplied_size, self.action_size, self.ram_bytes))
 
     def self_test(self) -> float:
         """Largest difference over the golden sequences inside the C."""
