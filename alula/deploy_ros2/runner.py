@@ -1,66 +1,36 @@
 """A policy file at work on one robot: samples by name and the time in, action and command out; no ROS."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntFlag
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from alula.deploy_ros2.arm import Arm
+from alula.deploy_ros2.observation import Observer
+from alula.deploy_ros2.robot_checks import check_rate, check_robot
 from alula.deploy_ros2.samples import Reference, Sample
+from alula.deploy_ros2.steps import (
+    NO_STAMP,
+    Counters,
+    Status,
+    Steps,
+    default_stale_us,
+)
+from alula.errors import AlulaError
 
 if TYPE_CHECKING:
+    from alula.deploy_ros2.c_steps import CSteps
+    from alula.policies.contract import Contract
     from alula.policies.onnx_file import Policy, Robot
 
+__all__ = ["Counters", "Engine", "PolicyRunner", "Status", "Step"]
+
 Engine = Literal["onnx", "c"]
-
-
-class Status(IntFlag):
-    """What happened in a step; bits and meaning are those of policy.h of the C export."""
-
-    OK = 0
-    BETWEEN = 1
-    """No step is due: the action is repeated, the samples were not read."""
-    MISSED = 2
-    """Steps were missed before this one; the histories were advanced by them."""
-    RESTARTED = 4
-    """The clock jumped too far: the histories began anew."""
-    CLIPPED = 8
-    """An input lies beyond what the normaliser passes: it was clipped."""
-    SATURATED = 16
-    """An action lies beyond 0.999."""
-    NOT_FINITE = 32
-    """An input was NaN, infinite, of the wrong size or no rotation: held."""
-    STALE = 64
-    """An input is missing, too old or from the future: held."""
-    TIME_BACKWARDS = 128
-    """Called with an earlier time than before, or with one that is not finite: held."""
-    DAMAGED = 256
-    """The network's result was not finite: held."""
-    LOST = 512
-    """Held for more than lost_steps: the initial action from now on."""
-    HELD = 32 + 64 + 128 + 256
-    """Any of these: the last valid action is repeated."""
-
-
-@dataclass(kw_only=True)
-class Counters:
-    """How often each of these happened since the start; as in policy.h of the C export."""
-
-    steps: int = 0
-    """Steps that were due, held ones included."""
-    between: int = 0
-    missed: int = 0
-    """Missed steps (not calls)."""
-    restarted: int = 0
-    clipped: int = 0
-    saturated: int = 0
-    not_finite: int = 0
-    stale: int = 0
-    time_backwards: int = 0
-    damaged: int = 0
-    held_in_a_row: int = 0
-    """Steps held since the last valid one; 0 when all is well."""
+GOLDEN_TOLERANCE = 1e-5
+"""Largest difference between a recorded action and a replayed one [-]."""
+MAX_TIME_S = 1e13
+"""Latest time that is taken for one [s]; in microseconds it fits into 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,11 +46,7 @@ class Step:
 
 
 class PolicyRunner:
-    """Assembles the observation, keeps the histories and the native rate, runs the network.
-
-    `names` are the rotors or joints in the order of `Step.action` and `Step.command`, `control_dt` the native
-    rate [s], `counters` what happened so far, `self_test_difference` the largest error of the golden sequences.
-    """
+    """Assembles the observation, keeps the histories and the native rate, runs the network."""
 
     def __init__(
         self,
@@ -108,16 +74,32 @@ class PolicyRunner:
             AlulaError: another robot, names, order or limits; a slower loop; an unknown entry; an engine that
                 does not reproduce the golden sequences.
         """
-        raise NotImplementedError
+        contract = policy.contract
+        self.level, self.names = check_robot(contract, robot)
+        """What the policy commands; the rotors or joints in the order of `Step.action`."""
+        check_rate(contract, loop_dt)
+        joints = robot.joint_names if isinstance(robot, Arm) else ()
+        self.control_dt = contract.control_dt
+        """Native rate [s]."""
+        self._observer = Observer(contract, joints, passed)
+        limits = _stale_limits(contract, stale or {})
+        if not 0 <= lost_steps <= 1_000_000:
+            raise AlulaError(f"lost_steps is {lost_steps}; allowed: 0 to 1000000")
+        self._low = np.array([a.low for a in contract.action], np.float32)
+        self._high = np.array([a.high for a in contract.action], np.float32)
+        self._supplied = np.zeros(contract.supplied_size, np.float32)
+        self._steps = _engine(engine, policy, limits, lost_steps)
+        self.self_test_difference = _self_test(self._steps, policy)
+        """Largest difference from the golden sequences that the engine made at the start."""
 
-    names: tuple[str, ...]
-    control_dt: float
-    counters: Counters
-    self_test_difference: float
+    @property
+    def counters(self) -> Counters:
+        """What happened so far."""
+        return self._steps.counters
 
     def reset(self) -> None:
         """Forget the past. Before take-off. Counters stay."""
-        raise NotImplementedError
+        self._steps.reset()
 
     def step(
         self, now: float, samples: Mapping[str, Sample], reference: Reference | None = None
@@ -126,4 +108,61 @@ class PolicyRunner:
 
         Once every control_dt the network is evaluated; calls between repeat its action.
         """
-        raise NotImplementedError
+        with np.errstate(all="ignore"):
+            if 0.0 <= now < MAX_TIME_S:
+                values, stamps = self._observer.fill(samples, reference, now)
+                self._supplied[:] = values
+                times = [_microseconds(t) for t in stamps]
+                status = self._steps.step(self._supplied, times, _microseconds(now))
+            else:
+                status = self._steps.no_time()
+            action = self._steps.action.copy()
+            # ((1 - a) low + (1 + a) high) / 2: at both ends exactly the limits
+            command = 0.5 * ((1.0 - action) * self._low + (1.0 + action) * self._high)
+        return Step(action=action, command=command, status=Status(status))
+
+
+def _microseconds(time: float) -> int:
+    """Whole microseconds; NO_STAMP for what is no time."""
+    return round(1e6 * max(time, 0.0)) if time < MAX_TIME_S else NO_STAMP
+
+
+def _stale_limits(contract: "Contract", chosen: Mapping[str, float]) -> list[int]:
+    """Largest age of each supplied entry [us]."""
+    names = [e.name for e in contract.supplied]
+    for name, limit in chosen.items():
+        if name not in names:
+            raise AlulaError(f"stale names {name!r}; the policy sees: {', '.join(names)}")
+        if not 0.0 < limit <= 1000.0:
+            raise AlulaError(f"stale age of {name!r} is {limit} s; allowed: > 0, at most 1000")
+    defaults = zip(names, default_stale_us(contract), strict=True)
+    return [round(1e6 * chosen[n]) if n in chosen else age for n, age in defaults]
+
+
+def _engine(engine: Engine, policy: "Policy", limits: list[int], lost: int) -> "Steps | CSteps":
+    if engine == "onnx":
+        return Steps(policy, limits, lost)
+    if engine == "c":
+        # Here, since it needs the exporter and a compiler, which a robot with ONNX Runtime does not.
+        from alula.deploy_ros2.c_steps import CSteps
+
+        return CSteps(policy, limits, lost)
+    raise AlulaError(f"unknown engine {engine!r}; known: onnx, c")
+
+
+def _self_test(steps: "Steps | CSteps", policy: "Policy") -> float:
+    """Replay the golden sequences through the engine that will fly; it is as new before and after."""
+    contract, golden, worst = policy.contract, policy.golden, 0.0
+    step_us, fields = round(1e6 * contract.control_dt), len(contract.supplied)
+    for supplied, recorded in zip(golden.supplied, golden.action, strict=True):
+        steps.init()
+        for k, (sample, action) in enumerate(zip(supplied, recorded, strict=True)):
+            steps.step(sample, [k * step_us] * fields, k * step_us)
+            worst = max(worst, float(np.abs(steps.action - action).max()))
+    steps.init()
+    if not worst <= GOLDEN_TOLERANCE:
+        raise AlulaError(
+            f"this computer does not reproduce the policy's golden sequences: largest difference "
+            f"{worst:.3g}; allowed: {GOLDEN_TOLERANCE:g}"
+        )
+    return worst

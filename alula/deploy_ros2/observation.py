@@ -1,0 +1,221 @@
+"""From samples by name to the flat observation that a contract asks for; nothing here raises in flight."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from alula.deploy_ros2.samples import Reference, Sample
+from alula.errors import AlulaError
+from alula.policies.contract import Contract, ObservationEntry
+
+PREVIEW_S = (0.1, 0.2, 0.4, 0.6)
+"""How far ahead reference_preview_w looks [s]; those of the tracking task."""
+EXTRAPOLATION_S = 0.2
+"""A reference without a trajectory is carried on by its velocity and acceleration for at most this long [s]."""
+NORM_ERROR = 0.1
+"""How far the norm of a quaternion may be from one [-]; beyond, it is no rotation."""
+
+Numbers = list[float]
+Filled = tuple[Numbers, float] | None
+"""Numbers of an entry and when they were measured; None where the sample is missing."""
+Source = Callable[[Mapping[str, Sample], Reference | None, float], Filled]
+"""Fills one entry from samples, reference and the time."""
+NAN = math.nan
+
+
+def numbers(sample: Sample, size: int) -> Numbers:
+    """The floats of a sample; NaN where it holds anything but `size` numbers."""
+    try:
+        values = np.asarray(sample.value, np.float64).ravel().tolist()
+    except (TypeError, ValueError, OverflowError):
+        return [NAN] * size
+    return values if len(values) == size else [NAN] * size
+
+
+def rotation(quat_wb: Sequence[float]) -> Numbers:
+    """Row-major rotation matrix (9) of a quaternion (w, x, y, z) of about unit length; else NaN."""
+    w, x, y, z = quat_wb
+    n = w * w + x * x + y * y + z * z
+    if not (1.0 - NORM_ERROR) ** 2 < n < (1.0 + NORM_ERROR) ** 2:
+        return [NAN] * 9
+    # R = I + 2 (w [v]x + [v]x^2) / |q|^2 for q = (w, v)
+    s = 2.0 / n
+    return [
+        *(1.0 - s * (y * y + z * z), s * (x * y - w * z), s * (x * z + w * y)),
+        *(s * (x * y + w * z), 1.0 - s * (x * x + z * z), s * (y * z - w * x)),
+        *(s * (x * z - w * y), s * (y * z + w * x), 1.0 - s * (x * x + y * y)),
+    ]
+
+
+def reference_at(reference: Reference, time: float) -> tuple[Numbers, Numbers]:
+    """Reference position [m] and velocity [m/s] at a time [s]; NaN where they cannot be had."""
+    if reference.trajectory is not None:
+        # Somebody else's function: whatever it does, the flight goes on.
+        try:
+            p, v = reference.trajectory(time)
+            return _three(p), _three(v)
+        except Exception:
+            return [NAN] * 3, [NAN] * 3
+    p, v, a = map(_three, (reference.position_w, reference.velocity_w, reference.acceleration_w))
+    t = min(max(time - reference.stamp, 0.0), EXTRAPOLATION_S)
+    return _ahead(p, v, a, t), [v[i] + a[i] * t for i in range(3)]
+
+
+def preview(reference: Reference, time: float) -> Numbers:
+    """Reference position at each of PREVIEW_S ahead minus the present one [m] (3 each)."""
+    if reference.trajectory is not None:
+        here = reference_at(reference, time)[0]
+        return [
+            a - b
+            for tau in PREVIEW_S
+            for a, b in zip(reference_at(reference, time + tau)[0], here, strict=True)
+        ]
+    _, v = reference_at(reference, time)
+    a = _three(reference.acceleration_w)
+    # p + v tau + a tau^2 / 2 - p
+    return [x for tau in PREVIEW_S for x in _ahead([0.0] * 3, v, a, tau)]
+
+
+def _ahead(p: Numbers, v: Numbers, a: Numbers, t: float) -> Numbers:
+    return [p[i] + v[i] * t + 0.5 * a[i] * t * t for i in range(3)]
+
+
+def _three(value: object) -> Numbers:
+    return numbers(Sample(value=value, stamp=0.0), 3)  # type: ignore[arg-type]
+
+
+class Observer:
+    """Fills the supplied entries of one contract, in its order."""
+
+    def __init__(
+        self, contract: Contract, joints: tuple[str, ...] = (), passed: Sequence[str] = ()
+    ) -> None:
+        """Choose a source for each entry.
+
+        Args:
+            contract: what the policy sees.
+            joints: joint names of an arm in the order of the actions; none for a vehicle.
+            passed: entries that are taken from the sample of their name as they are.
+
+        Raises:
+            AlulaError: an entry nobody can fill, or one of another size.
+        """
+        self._joints = joints
+        self._order: dict[tuple[str, ...], list[int] | None] = {}
+        known = self._sources()
+        self._entries: list[tuple[int, Source]] = []
+        for e in contract.supplied:
+            if e.name in passed:
+                known[e.name] = (e.size, self._sample(e.name, e.size))
+            self._entries.append((e.size, _source(e, known)))
+
+    def fill(
+        self, samples: Mapping[str, Sample], reference: Reference | None, now: float
+    ) -> tuple[Numbers, list[float]]:
+        """Floats of all supplied entries in order, and when each entry was measured (NaN: missing)."""
+        flat: Numbers = []
+        stamps: list[float] = []
+        for size, source in self._entries:
+            filled = source(samples, reference, now)
+            values, stamp = ([0.0] * size, NAN) if filled is None else filled
+            flat += values
+            stamps.append(stamp)
+        return flat, stamps
+
+    def in_order(self, sample: Sample) -> Numbers | None:
+        """A quantity of the joints in the order of the policy; None where one is missing or named twice."""
+        n = len(self._joints)
+        if sample.names is None:
+            return numbers(sample, n)
+        names = tuple(sample.names)
+        if names not in self._order:
+            # Only the last order is kept: a stream of odd messages must not fill the memory.
+            self._order = {names: joint_order(names, self._joints)}
+        order = self._order[names]
+        if order is None:
+            return None
+        values = numbers(sample, len(names))
+        return [values[i] for i in order]
+
+    def _sources(self) -> dict[str, tuple[int, Source]]:
+        n = len(self._joints)
+        if n:
+            direct = ("joint_position", "joint_velocity", "joint_effort")
+            sources = {name: (n, self._joint(name)) for name in direct}
+            return sources | {"joint_position_error": (n, self._joint_error)}
+        return {
+            "position_w": (3, _from_reference("position_w", 0)),
+            "position_error_w": (3, _from_reference("position_w", 0)),
+            "velocity_error_w": (3, _from_reference("velocity_w", 1)),
+            "velocity_w": (3, self._sample("velocity_w", 3)),
+            "angular_velocity_b": (3, self._sample("angular_velocity_b", 3)),
+            "rot_wb": (9, _rot_wb),
+            "reference_preview_w": (3 * len(PREVIEW_S), _preview),
+        }
+
+    def _sample(self, name: str, size: int) -> Source:
+        def source(samples: Mapping[str, Sample], _: Reference | None, now: float) -> Filled:
+            sample = samples.get(name)
+            return None if sample is None else (numbers(sample, size), sample.stamp)
+
+        return source
+
+    def _joint(self, name: str) -> Source:
+        def source(samples: Mapping[str, Sample], _: Reference | None, now: float) -> Filled:
+            sample = samples.get(name)
+            values = None if sample is None else self.in_order(sample)
+            return None if sample is None or values is None else (values, sample.stamp)
+
+        return source
+
+    def _joint_error(
+        self, samples: Mapping[str, Sample], reference: Reference | None, now: float
+    ) -> Filled:
+        measured = self._joint("joint_position")(samples, reference, now)
+        wanted = self._joint("joint_position_reference")(samples, reference, now)
+        if measured is None or wanted is None:
+            return None
+        return [a - b for a, b in zip(measured[0], wanted[0], strict=True)], measured[1]
+
+
+def joint_order(names: Sequence[str], joints: Sequence[str]) -> list[int] | None:
+    """Place in `names` of each joint; None where one is missing or any name comes twice."""
+    if len(set(names)) != len(names) or not set(joints) <= set(names):
+        return None
+    return [names.index(joint) for joint in joints]
+
+
+def _source(entry: ObservationEntry, known: dict[str, tuple[int, Source]]) -> Source:
+    if entry.name not in known:
+        raise AlulaError(
+            f"the policy wants to see {entry.name!r}; known on this robot: {', '.join(known)}"
+        )
+    size, source = known[entry.name]
+    if entry.size != size:
+        raise AlulaError(
+            f"observation entry {entry.name!r} has size {entry.size}; this robot gives {size}"
+        )
+    return source
+
+
+def _from_reference(name: str, which: int) -> Source:
+    """A measured vector minus that of the reference (0: position, 1: velocity) at this time."""
+
+    def source(samples: Mapping[str, Sample], reference: Reference | None, now: float) -> Filled:
+        sample = samples.get(name)
+        if sample is None or reference is None:
+            return None
+        wanted, values = reference_at(reference, now)[which], numbers(sample, 3)
+        return [a - b for a, b in zip(values, wanted, strict=True)], sample.stamp
+
+    return source
+
+
+def _rot_wb(samples: Mapping[str, Sample], _: Reference | None, now: float) -> Filled:
+    sample = samples.get("quat_wb")
+    return None if sample is None else (rotation(numbers(sample, 4)), sample.stamp)
+
+
+def _preview(samples: Mapping[str, Sample], reference: Reference | None, now: float) -> Filled:
+    return None if reference is None else (preview(reference, now), now)
