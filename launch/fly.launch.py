@@ -1,0 +1,3 @@
+from launch import LaunchDescription
+
+def generate_launch_description(): return LaunchDescription([])
