@@ -84,8 +84,8 @@ void driver_state(const float position[3], const float quat_xyzw[4], const float
     sensors.gyro.z = gyro_deg_s[2];
 }
 
-void driver_setpoint(int mode_xyz, const float position[3], const float velocity[3], const float acceleration[3],
-                     int body)
+void driver_setpoint(int mode_xyz, const float position[3], const float velocity[3],
+                     const float acceleration[3], int body)
 {
     setpoint.mode.x = setpoint.mode.y = setpoint.mode.z = (stab_mode_t)mode_xyz;
     setpoint.position = (point_t){.x = position[0], .y = position[1], .z = position[2]};
