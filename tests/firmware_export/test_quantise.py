@@ -8,17 +8,20 @@ import pytest
 
 from alula.firmware_export.c_layers import KERNELS
 from alula.firmware_export.c_text import table
+from alula.firmware_export.qemu import LINK_FLAGS, Board
 from alula.firmware_export.quantise import (
     activation_bits,
     dense_int8_float,
     dense_int8_int16,
     float_words,
+    input_factors,
     int8_product,
     int16_words,
     quantise,
     quantise_activations,
     table_bytes,
 )
+from alula.firmware_export.toolchain import TARGETS, available, build_image
 
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -34,52 +37,77 @@ def draw(inputs, outputs, seed=0, scale=1.0):
     return weights.astype(np.float32), rng.normal(size=outputs).astype(np.float32), x
 
 
-def program(cases, format):
-    """C that prints the bits of y for each (weights, bias, x), one line a case."""
+HOST = """#include <stdio.h>
+static void give(const float *y, uint32_t n)
+{
+    fwrite(y, sizeof *y, n, stdout);
+}
+"""
+BOARD = """#include <board.h>
+static void give(const float *y, uint32_t n)
+{
+    board_write((const uint8_t *)y, n * (uint32_t)sizeof *y);
+}
+"""
+
+
+def program(cases, format, give=HOST):
+    """C that gives y for each (weights, bias, x), one after the other."""
     definitions, body, kernel = [], [], ""
     for i, (weights, bias, x) in enumerate(cases):
-        name, kernel_of = str(i), int8_product(
+        product = int8_product(
             weights, bias, format, name=str(i), note="case", source=f"X_{i}", target="y"
-        )  # fmt: skip
-        kernel = kernel_of.kernel
+        )
+        kernel = product.kernel
         # x ends with its array, and so does the scratch: reading or writing beyond is found
-        definitions += [*kernel_of.tables, table(f"X_{name}", x, "x")]
+        definitions += [*product.tables, table(f"X_{i}", x, "x")]
         body += [
             "    {",
-            f"        float y[{kernel_of.outputs}];",
-            f"        struct {{ uint32_t quantised[{max(1, kernel_of.scratch_words)}]; }} state, *policy = &state;",
+            f"        float y[{product.outputs}];",
+            f"        struct {{ uint32_t quantised[{max(1, product.scratch_words)}]; }} state, *policy = &state;",
             "        memset(policy, 0x5a, sizeof state);",
-            f"        {kernel_of.call}",
-            f"        print(y, {bias.size}u);",
+            f"        {product.call}",
+            f"        give(y, {bias.size}u);",
             "    }",
         ]
     source = (KERNELS / kernel).read_text(encoding="ascii")
-    return "\n".join(
-        [
-            "#include <stdint.h>\n#include <stdio.h>\n#include <string.h>",
-            source,
-            *definitions,
-            "static void print(const float *y, uint32_t n)\n{\n    uint32_t i, bits;",
-            "    for (i = 0; i < n; i++) {\n        memcpy(&bits, &y[i], sizeof bits);",
-            '        printf("%08lx ", (unsigned long)bits);\n    }\n    printf("\\n");\n}',
-            "int main(void)\n{",
-            *body,
-            "    return 0;\n}\n",
-        ]
-    )
+    start = "    board_open();" if give is BOARD else ""
+    parts = ["#include <stdint.h>\n#include <string.h>", give, source, *definitions]
+    parts += ["int main(void)\n{", start, *body, "    return 0;\n}\n"]
+    return "\n".join(parts)
+
+
+def split(data, cases):
+    """y of each case from the bytes that a program gave."""
+    y = np.frombuffer(data, np.float32)
+    return np.split(y, np.cumsum([bias.size for _, bias, _ in cases])[:-1])
 
 
 def run_c(tmp_path, cases, format, *flags):
-    """y of each case from the C kernel."""
+    """y of each case from the C kernel on this computer."""
     (tmp_path / "case.c").write_text(program(cases, format))
     command = ["gcc", "-std=c99", "-O1", *STRICT, "-Werror", *flags, "case.c", "-o", "case"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = subprocess.run([tmp_path / "case"], check=True, capture_output=True, text=True).stdout
-    return [
-        np.array([int(word, 16) for word in line.split()], np.uint32).view(np.float32)
-        for line in lines.splitlines()
-    ]
+    return split(subprocess.run([tmp_path / "case"], check=True, capture_output=True).stdout, cases)
+
+
+def hard_cases():
+    """Sizes around the blocks, sizes of numbers, zeros, and the largest sums."""
+    cases = [draw(i, o, seed=17 * i + o) for i in (1, 2, 3, 4, 5, 8, 13) for o in range(1, 10)]
+    cases += [draw(146, 64), draw(64, 4), draw(600, 3)]
+    cases += [draw(9, 5, scale=1e-30), draw(9, 5, scale=1e17)]
+    weights, bias, x = draw(10, 6)
+    cases += [(weights, bias, factor * x) for factor in (1e-41, 1e-30, 1e15)]
+    weights, bias, x = draw(9, 5)
+    weights[:, 2] = 0.0
+    cases += [(weights, bias, x), (0.0 * weights, bias, x), (weights, bias, 0.0 * x)]
+    # every input and every weight at its largest, with both signs
+    extreme = np.array([[1.0, -1.0, 1.0, -1.0]])
+    for inputs in (516, 517):
+        for value in (1.0, -1.999999):
+            cases.append((np.repeat(extreme, inputs, 0), bias[:4], np.full(inputs, value)))
+    return cases
 
 
 def model(case, format):
@@ -114,6 +142,13 @@ def test_weights_too_small_for_a_scale_are_zero():
     q, scale = quantise(np.array([[1e-42, 1.0], [-1e-40, 0.5]]))
     assert q[:, 0].tolist() == [0, 0]
     assert scale[0] == 0.0
+
+
+def test_input_factors_by_hand():
+    weights = np.array([[4.0, -8.0], [0.5, 0.0], [0.7, -0.1], [0.0, 0.0]])
+    # largest of each row over 8: 1, 1/16, 0.0875 -> 2^-3.51 -> 2^-4, and nothing below 2^-10
+    assert input_factors(weights).tolist() == [1.0, 2.0**-4, 2.0**-4, 2.0**-10]
+    assert input_factors(np.zeros((2, 3))).tolist() == [2.0**-10, 2.0**-10]
 
 
 def test_no_sum_can_overflow():
@@ -186,23 +221,35 @@ def test_the_model_is_near_the_float_product(format):
 @needs_gcc
 @pytest.mark.parametrize("format", INT8)
 def test_c_is_the_model_bit_by_bit(tmp_path, format):
-    cases = [draw(i, o, seed=17 * i + o) for i in (1, 2, 3, 4, 5, 8, 13) for o in range(1, 10)]
-    cases += [draw(146, 64), draw(64, 4), draw(600, 3)]
-    cases += [draw(9, 5, scale=1e-30), draw(9, 5, scale=1e17)]
-    cases += [(w, b, factor * x) for w, b, x in [draw(10, 6)] for factor in (1e-41, 1e-30, 1e15)]
-    weights, bias, x = draw(9, 5)
-    weights[:, 2] = 0.0
-    cases += [(weights, bias, x), (0.0 * weights, bias, x), (weights, bias, 0.0 * x)]
-    # every input and weight at its largest, with both signs
-    cases += [
-        (np.ones((n, 4)) * [1, -1, 1, -1], bias[:4], np.full(n, s))
-        for n in (516, 517)
-        for s in (1.0, -1.999999)
-    ]
+    cases = hard_cases()
     plain, checked = (run_c(tmp_path, cases, format, *f) for f in ((), SANITIZE))
     for case, y, again in zip(cases, plain, checked, strict=True):
         assert np.array_equal(y.view(np.uint32), model(case, format).view(np.uint32))
         assert np.array_equal(y.view(np.uint32), again.view(np.uint32))
+
+
+@pytest.mark.parametrize("format", INT8)
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_processor_finds_the_same_bits(tmp_path, format, name):
+    """The instructions of a Cortex-M4 and the portable C are the same arithmetic; also where it fuses products."""
+    target = TARGETS[name]
+    reason = available(target)
+    if reason is not None:
+        pytest.skip(reason)
+    cases = hard_cases()
+    (tmp_path / "case.c").write_text(program(cases, format, BOARD))
+    count = 4 * sum(bias.size for _, bias, _ in cases)
+    exact, fused = [], []
+    for result, contract in ((exact, "off"), (fused, "fast")):
+        flags = [*LINK_FLAGS["semihosting"], f"-ffp-contract={contract}"]
+        build_image(target, [tmp_path / "case.c"], tmp_path / "case.elf", flags=flags)
+        with Board(tmp_path / "case.elf", target, link="semihosting") as board:
+            result += split(board.read(count, timeout=60.0), cases)
+    for case, y, near in zip(cases, exact, fused, strict=True):
+        wanted = model(case, format)
+        assert np.array_equal(y.view(np.uint32), wanted.view(np.uint32))
+        size = np.abs(case[2]).sum() * np.abs(case[0]).max() + np.abs(case[1]).max()
+        assert np.abs(near - wanted).max() <= 1e-6 * size
 
 
 @needs_gcc
@@ -216,19 +263,19 @@ def test_zeros_give_the_bias_exactly(tmp_path, format):
 @pytest.mark.parametrize("at", [0, 2, 4, 5])
 @pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7F800000, 0xFF800000, 0x7F800001])
 def test_damage_is_not_hidden(tmp_path, at, bits):
-    """Whole numbers know no NaN: an input that is not finite makes every output NaN, and none negative zero."""
-    weights, bias, x = draw(6, 5)
-    source = program([(weights, bias, x)], "int8-int16")
-    source = source.replace("static const float X_0", "static float X_0").replace(
-        "    {\n        float y", f"    {{ uint32_t bad = {bits}u; memcpy(&X_0[{at}], &bad, 4);}}\n    {{\n        float y", 1
-    )  # fmt: skip
+    """Whole numbers know no NaN: an input that is not finite makes every output one that ReLU lets through."""
+    case = draw(6, 5)
+    source = program([case], "int8-int16")
+    damage = f"{{ const uint32_t bad = {bits}u; memcpy(&X_0[{at}], &bad, sizeof bad); }}"
+    source = source.replace("static const float X_0", "static float X_0")
+    source = source.replace("int main(void)\n{", f"int main(void)\n{{\n    {damage}")
     (tmp_path / "case.c").write_text(source)
     command = ["gcc", "-std=c99", "-O1", *SANITIZE, "case.c", "-o", "case"]
     subprocess.run(command, cwd=tmp_path, check=True)
-    printed = subprocess.run([tmp_path / "case"], check=True, capture_output=True, text=True).stdout
-    words = [int(word, 16) for word in printed.split()]
-    # the sign bit is clear, so that ReLU, which clears negative numbers, lets it through
-    assert all(w & 0xFF800000 == 0x7F800000 and w & 0x7FFFFF for w in words)
+    given = subprocess.run([tmp_path / "case"], check=True, capture_output=True).stdout
+    words = split(given, [case])[0].view(np.uint32)
+    # the sign bit is clear: ReLU, which clears negative numbers, lets it through
+    assert all(w & 0xFF800000 == 0x7F800000 and w & 0x7FFFFF for w in map(int, words))
 
 
 @needs_gcc
