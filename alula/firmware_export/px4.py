@@ -1,5 +1,6 @@
 """Policy file -> a flight mode for PX4: a folder for EXTERNAL_MODULES_LOCATION (docs/px4.md)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ from alula.firmware_export.c_export import CExport, export_c
 from alula.firmware_export.c_source import field_names
 from alula.firmware_export.c_text import comment, fill
 from alula.frames import PX4_FROM_ALULA
+from alula.firmware_export.quantise import Format
 from alula.policies.contract import Contract
 from alula.policies.files import write_files
 from alula.policies.onnx_file import load_policy
@@ -72,9 +74,15 @@ class Px4Export:
 
 
 def export_px4(
-    policy_path: str | Path, out_dir: str | Path, *, overwrite: bool = False
+    policy_path: str | Path,
+    out_dir: str | Path,
+    *,
+    formats: Sequence[Format] | None = None,
+    overwrite: bool = False,
 ) -> Px4Export:
     """Write a policy as an external module of PX4.
+
+    `formats` says how each matrix is stored, as in `export_c`.
 
     Raises:
         AlulaError: the file is not a sound policy, its contract asks for something that the module cannot
@@ -84,7 +92,7 @@ def export_px4(
     contract = policy.contract
     check_contract(contract)
     with TemporaryDirectory(prefix="alula-px4-") as scratch:
-        c = export_c(policy_path, scratch)
+        c = export_c(policy_path, scratch, formats=formats)
         sources = {f"{MODULE}/{n}": (c.folder / n).read_bytes() for n in ("policy.h", "policy.c")}
     marks = _marks(contract, policy.sha256, c)
     files = {name: fill(TEMPLATES / name, marks).encode("ascii") for name in FILES} | sources

@@ -111,6 +111,31 @@ def test_motors_are_found_by_name():
     assert order(["M2", "M1", "M3", "M4", "M5", "M6"]) == (0, 1, 2, 3, 4, 5)
 
 
+@needs_gcc
+def test_six_rotors_keep_their_order(tmp_path_factory):
+    contract = example["make_contract"](rotors=6)
+    network = driver["constant_network"](contract, [-0.6, -0.4, -0.2, 0.2, 0.4, 0.6])
+    px4 = Px4(driver["build"](tmp_path_factory.mktemp("px4"), network, contract))
+    px4.take_off()
+    control = px4.motors()[1]
+    np.testing.assert_allclose(control[:6], [0.2, 0.3, 0.4, 0.6, 0.7, 0.8], atol=1e-6)
+    assert np.isnan(control[6:]).all()
+
+
+@needs_gcc
+def test_a_damaged_policy_does_not_start(tmp_path):
+    write_policy(tmp_path / "p.onnx", *example["make_policy"](past_actions=0))
+    export_px4(tmp_path / "p.onnx", tmp_path / "out")
+    source = tmp_path / "out" / MODULE / "policy.c"
+    text = source.read_text()
+    start = text.index("{", text.index("GOLDEN_ACTION[")) + 1
+    source.write_text(f"{text[:start]} 0.9f + {text[start:]}")
+    px4 = Px4(driver["compile_module"](tmp_path / "out", "descriptor"))
+    assert px4.command("start") != 0
+    assert "self-test: difference 0.9" in px4.said()
+    assert px4.run() == 0
+
+
 # Conversions
 
 

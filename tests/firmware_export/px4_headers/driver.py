@@ -79,7 +79,7 @@ class Px4:
         self.q, self.rates = [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
         self.armed, self.mode, self.allocation = False, 4, True
         self.valid, self.position_resets, self.attitude_resets = True, 0, 0
-        self.silent = set()
+        self.silent, self.ages_us = set(), {}
         self.set(**parameters)
 
     def set(self, **parameters):
@@ -95,26 +95,30 @@ class Px4:
         """What the module printed since the last call."""
         return self.c.px4_said().decode()
 
-    def publish(self, *, age_us=0):
-        """New samples of everything that is not in `silent`, measured `age_us` ago."""
+    def publish(self):
+        """New samples of everything that is not in `silent`, measured `ages_us` ago."""
+
+        def sample(name):
+            return ctypes.c_uint64(self.now_us - self.ages_us.get(name, 0))
+
         self.c.px4_clock(ctypes.c_uint64(self.now_us))
-        sample = ctypes.c_uint64(self.now_us - age_us)
         if "rates" not in self.silent:
-            self.c.px4_rates(sample, floats(self.rates, 3))
+            self.c.px4_rates(sample("rates"), floats(self.rates, 3))
         if "attitude" not in self.silent:
-            self.c.px4_attitude(sample, floats(self.q, 4), self.attitude_resets)
+            self.c.px4_attitude(sample("attitude"), floats(self.q, 4), self.attitude_resets)
         if "position" not in self.silent:
             p, v = floats(self.position, 3), floats(self.velocity, 3)
-            self.c.px4_position(sample, p, v, int(self.valid), self.position_resets)
+            resets = self.position_resets
+            self.c.px4_position(sample("position"), p, v, int(self.valid), resets)
         self.c.px4_status(int(self.armed), self.mode)
         self.c.px4_allocation(int(self.allocation))
 
-    def run(self, seconds=0.0, *, age_us=0, dt_us=2500):
+    def run(self, seconds=0.0, *, dt_us=2500):
         """Run the work item at the gyroscope's rate; once at least."""
         end = self.now_us + round(1e6 * seconds)
         while True:
             self.now_us += dt_us
-            self.publish(age_us=age_us)
+            self.publish()
             alive = self.c.px4_run()
             if self.now_us >= end:
                 return alive

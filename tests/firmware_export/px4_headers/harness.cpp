@@ -22,7 +22,13 @@ int px4_run()
     return px4::the_item != nullptr;
 }
 
-uint32_t px4_scheduled() { return px4::scheduled_us; }
+/* Delay of the last scheduling since this was last asked; 0 is none. */
+uint32_t px4_scheduled()
+{
+    const uint32_t delay_us = px4::scheduled_us;
+    px4::scheduled_us = 0;
+    return delay_us;
+}
 
 int px4_parameter(const char *name, double value)
 {
