@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from alula.firmware_export.toolchain import Target
 
 MAX_SEED = 2**32 - 1
-PARITY_MAX = 1e-5
-"""Largest difference allowed between a policy file's golden actions and what a runtime makes of them."""
 
 
 def fly(command: options.Fly) -> Outcome:
@@ -255,33 +253,20 @@ def _policy_text(data: dict[str, Any]) -> str:
 
 def export(command: options.Export) -> Outcome:
     """`alula export`."""
-    from alula.firmware_export.c_export import export_c, export_onnx
-    from alula.firmware_export.host import c_max_abs_diff
-    from alula.policies.onnx_file import load_policy
+    from alula.export import export as run
+    from alula.export import export_text
+    from alula.robots.multirotor import load_robot
 
-    data: dict[str, Any] = {"target": command.target, "out": str(command.out)}
-    match command.target:
-        case "onnx":
-            written = [export_onnx(command.policy, command.out, overwrite=command.overwrite)]
-            difference = load_policy(written[0]).golden_max_abs_diff
-        case "c":
-            made = export_c(command.policy, command.out, overwrite=command.overwrite)
-            written = list(made.files)
-            difference = c_max_abs_diff(load_policy(command.policy), command.out)
-            data |= {
-                "flash_bytes": made.flash_bytes,
-                "ram_bytes": made.ram_bytes,
-                "macs": made.macs,
-            }
-    data |= {"files": [str(f) for f in written], "max_abs_diff": difference}
-    lines = [*map(str, written), f"golden sequences reproduced within {difference:.1e}"]
-    if "ram_bytes" in data:
-        lines.append(
-            f"constants {data['flash_bytes']} bytes, state {data['ram_bytes']} bytes, "
-            f"{data['macs']} multiply-accumulates a step"
-        )
-    failures = () if difference <= PARITY_MAX else (f"{difference:.1e} exceeds {PARITY_MAX:.0e}",)
-    return Outcome(data=data, text="\n".join(lines), failures=failures)
+    robot = _robot_of(command)
+    data = run(
+        command.policy,
+        command.target,
+        command.out,
+        weights=command.weights,
+        robot=load_robot(robot) if robot else None,
+        overwrite=command.overwrite,
+    )
+    return Outcome(data=data, text=export_text(data), failures=tuple(data["failures"]))
 
 
 def bench(command: options.Bench) -> Outcome:
@@ -366,7 +351,7 @@ def evaluation_text(data: dict[str, Any]) -> str:
     return "\n".join([*lines, *([f"failed            {failures}"] if failures else [])])
 
 
-def _robot_of(command: options.Evaluate) -> str | None:
+def _robot_of(command: options.Evaluate | options.Export) -> str | None:
     """The robot asked for; else the robot file that a run has left beside its policy."""
     beside = command.policy.parent / ROBOT_FILE
     if command.robot is None and beside.is_file():

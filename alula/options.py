@@ -152,20 +152,29 @@ class Identify(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Common):
-    """Turn a policy file into what a robot runs, and check it on the golden sequences.
+    """Turn a policy file into what a robot runs, and check it.
 
-    c writes policy.h and policy.c: dependency-free C99 with static memory. onnx writes the checked file again.
+    c writes policy.h and policy.c, dependency-free C99 with static memory, and an example main. crazyflie
+    writes an app for the Crazyflie's firmware, px4 an external module for PX4; both hold the same C. onnx writes the
+    checked file again. The C is compiled here and compared with the policy file, on the golden sequences and in flight;
+    where cross compilers are installed, flash, RAM and stack are stated for each processor.
 
     Examples:
       alula export runs/benchmark/policy.onnx --target c --out firmware/
+      alula export runs/benchmark/policy.onnx --target crazyflie --out app/
+      alula export runs/benchmark/policy.onnx --target c --weights int8 --out small/
     """
 
     policy: _PolicyFile
     """Policy file."""
-    target: Literal["onnx", "c"]
+    target: Literal["onnx", "c", "crazyflie", "px4"]
     """What to write."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder to write into."""
+    weights: Literal["float32", "int8"] = "float32"
+    """int8 takes a quarter of the flash. It is flown here first, and refused where the error grows by more than 10 %."""
+    robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
+    """Robot (name or file) of the flights that judge. Default: robot.toml beside the policy, else the shipped one."""
     overwrite: bool = False
     """Replace files of the same names."""
 

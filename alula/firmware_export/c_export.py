@@ -11,6 +11,8 @@ from alula.firmware_export.quantise import Format, table_bytes
 from alula.policies.files import write_files
 from alula.policies.onnx_file import Policy, load_policy
 
+EXAMPLE = Path(__file__).parent / "targets" / "bare_metal" / "main.c"
+"""What a user of a bare microcontroller starts from."""
 GOLDEN_FLASH_BYTES = 16_384
 """Golden sequences go into the C as long as they fit here; the first always does."""
 
@@ -22,7 +24,7 @@ class CExport:
     folder: Path
     """Where the files are."""
     files: tuple[Path, ...]
-    """policy.h, policy.c, policy_test.c, README.md."""
+    """policy.h, policy.c, policy_test.c, example_main.c, README.md."""
     flash_bytes: int
     """Constants: weights, normaliser, command ranges, golden sequences [B]; code comes on top."""
     ram_bytes: int
@@ -52,7 +54,7 @@ def export_c(
     formats: Sequence[Format] | None = None,
     overwrite: bool = False,
 ) -> CExport:
-    """Write a policy as C99: policy.h, policy.c, policy_test.c and a README.
+    """Write a policy as C99: policy.h, policy.c, policy_test.c, example_main.c and a README.
 
     Nothing but the policy file is read, and the same policy file gives the same bytes.
 
@@ -71,6 +73,7 @@ def export_c(
     texts = render(policy, sequences, formats)
     flash, ram = _flash_bytes(policy, sequences, formats), state_bytes(policy, formats)
     texts["README.md"] = _readme(policy, sequences, flash, ram)
+    texts["example_main.c"] = EXAMPLE.read_text(encoding="ascii")
     files = {name: text.encode("ascii") for name, text in texts.items()}
     write_files(out_dir, files, overwrite=overwrite)
     return CExport(
@@ -167,5 +170,6 @@ Action:
 | multiply-accumulates a step | {macs} |
 | golden sequences in the self-test | {sequences} of {all}, {steps} steps each |
 
+`example_main.c` is a control loop for a bare microcontroller; its six board functions are yours to write.
 On a computer: `cc -std=c99 -O2 policy.c policy_test.c -o policy_test && ./policy_test`.
 """

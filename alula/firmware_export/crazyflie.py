@@ -1,5 +1,6 @@
 """Policy file -> a complete out-of-tree app for the Crazyflie's firmware (docs/crazyflie.md)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,6 +9,7 @@ from alula.errors import AlulaError
 from alula.firmware_export.c_export import CExport, export_c
 from alula.firmware_export.c_source import field_names
 from alula.firmware_export.c_text import comment, fill
+from alula.firmware_export.quantise import Format
 from alula.policies.contract import Contract
 from alula.policies.files import write_files
 from alula.policies.onnx_file import load_policy
@@ -63,9 +65,15 @@ class CrazyflieExport:
 
 
 def export_crazyflie(
-    policy_path: str | Path, out_dir: str | Path, *, overwrite: bool = False
+    policy_path: str | Path,
+    out_dir: str | Path,
+    *,
+    formats: Sequence[Format] | None = None,
+    overwrite: bool = False,
 ) -> CrazyflieExport:
     """Write a policy as an app folder that `make` builds together with the Crazyflie's firmware.
+
+    `formats` says how each matrix is stored, as in `export_c`.
 
     Raises:
         AlulaError: the file is not a sound policy, its contract asks for something that the app cannot
@@ -74,7 +82,7 @@ def export_crazyflie(
     policy = load_policy(policy_path)
     check_contract(policy.contract)
     with TemporaryDirectory(prefix="alula-crazyflie-") as scratch:
-        c = export_c(policy_path, scratch)
+        c = export_c(policy_path, scratch, formats=formats)
         sources = {f"src/{n}": (c.folder / n).read_bytes() for n in ("policy.h", "policy.c")}
     marks = _marks(policy.contract, policy.sha256, c)
     app = {name: fill(TEMPLATES / name, marks).encode("ascii") for name in FILES}

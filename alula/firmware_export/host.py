@@ -28,6 +28,11 @@ float host_self_test(void)
     return policy_self_test(&policy);
 }
 
+float host_golden_tolerance(void)
+{
+    return POLICY_GOLDEN_TOLERANCE;
+}
+
 uint32_t host_run(const float *supplied, uint32_t steps, float *action)
 {
     policy_t policy;
@@ -121,6 +126,9 @@ class HostPolicy:
         self._run.restype = ctypes.c_uint32
         self._self_test = library.host_self_test
         self._self_test.restype = ctypes.c_float
+        library.host_golden_tolerance.restype = ctypes.c_float
+        self.golden_tolerance: float = library.host_golden_tolerance()
+        """Largest result of `self_test` that is sound."""
         sizes = library.host_sizes
         sizes.argtypes = [ctypes.c_uint32]
         sizes.restype = ctypes.c_uint32
@@ -195,7 +203,11 @@ def c_max_abs_diff(policy: Policy, c_dir: str | Path) -> float:
     Raises:
         AlulaError: as `build_host`.
     """
-    host = build_host(c_dir)
+    return golden_difference(policy, build_host(c_dir))
+
+
+def golden_difference(policy: Policy, host: HostPolicy) -> float:
+    """Largest difference between a compiled export and all golden actions of the policy."""
     golden = policy.golden
     actions = np.stack([host.run(supplied) for supplied in golden.supplied])
     return float(np.abs(actions - golden.action).max())

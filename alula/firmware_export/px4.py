@@ -9,8 +9,8 @@ from alula.errors import AlulaError
 from alula.firmware_export.c_export import CExport, export_c
 from alula.firmware_export.c_source import field_names
 from alula.firmware_export.c_text import comment, fill
-from alula.frames import PX4_FROM_ALULA
 from alula.firmware_export.quantise import Format
+from alula.frames import PX4_FROM_ALULA
 from alula.policies.contract import Contract
 from alula.policies.files import write_files
 from alula.policies.onnx_file import load_policy
