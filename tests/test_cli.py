@@ -211,7 +211,10 @@ def test_inspect(policy, tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "files"),
-    [("onnx", {"policy.onnx"}), ("c", {"policy.h", "policy.c", "policy_test.c", "README.md"})],
+    [
+        ("onnx", {"policy.onnx"}),
+        ("c", {"policy.h", "policy.c", "policy_test.c", "example_main.c", "README.md"}),
+    ],
 )
 def test_export(policy, target, files, tmp_path):
     arguments = ["export", policy, "--target", target, "--out", "out", "--json"]
