@@ -33,7 +33,7 @@ static float clamp(float x, float low, float high)
     return x < low ? low : (x > high ? high : x);
 }
 
-/* 1 / sqrt(x) for x in [1, 2^126], within two units in the last place.
+/* 1 / sqrt(x) for x in [1, 2^126], within 2.5 units in the last place.
  * x = m 4^e with m in [1, 4): root = 2^-e / sqrt(m), 1 / sqrt(m) by Newton's rule y <- y (3 - m y^2) / 2. */
 static float reciprocal_root(float x)
 {

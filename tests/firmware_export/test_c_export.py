@@ -1,8 +1,10 @@
 """The exported C: clean under strict compilers, right by hand, safe against strangers' names."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from runpy import run_path
 
@@ -128,7 +130,8 @@ def test_needs_nothing_but_two_memory_functions(tmp_path):
         assert not [name for kind, name in symbols if kind.lower() in "bdc"]
         functions = {name for kind, name in symbols if kind == "T"}
         assert functions == {
-            f"policy_{n}" for n in ("init", "reset", "step", "command", "self_test")
+            f"policy_{n}"
+            for n in ("init", "reset", "stamp", "step", "command", "status", "self_test")
         }
 
 
@@ -203,7 +206,8 @@ def test_any_input_gives_a_finite_action_in_range(tmp_path, flags, monkeypatch):
     assert np.float32(1e-40) * np.float32(1.0) > 0.0, "subnormal numbers are still alive here"
 
 
-def test_instances_are_independent_and_damage_heals(tmp_path):
+def test_use_from_c(tmp_path):
+    """As a firmware writes it, two robots, one of them damaged; test_step.py and test_held.py say more."""
     made = exported(tmp_path, *recorder())
     lines = compile_and_run(
         made.folder,
@@ -216,32 +220,33 @@ def test_instances_are_independent_and_damage_heals(tmp_path):
             static policy_t robot[2];
             policy_observation_t seen;
             float action[POLICY_NUM_ACTIONS], command[POLICY_NUM_ACTIONS];
+            const char *const names[] = POLICY_ACTION_NAMES;
+            uint64_t time_us = 0;
             int step;
             policy_init(&robot[0]);
             policy_init(&robot[1]);
-            for (step = 1; step <= 4; step++) {
+            for (step = 1; step <= 4; step++, time_us += POLICY_STEP_US) {
                 seen.a[0] = (float)step;
-                (void)policy_step(&robot[0], &seen, action);
+                seen.time_us[POLICY_FIELD_A] = time_us;
+                (void)policy_step(&robot[0], &seen, time_us, action);
                 printf("%.9g ", (double)action[POLICY_ACTION_M1]);
                 seen.a[0] = -5.0f;
-                (void)policy_step(&robot[1], &seen, action);
+                policy_stamp(&seen, time_us);
+                (void)policy_step(&robot[1], &seen, time_us, action);
             }
             printf("\\n");
-            policy_reset(&robot[0]);
-            seen.a[0] = 1.0f;
-            printf("%d ", (int)policy_step(&robot[0], &seen, action));
-            printf("%.9g\\n", (double)action[0]);
-            memset(&robot[0].observation[1], 0xff, sizeof(float)); /* NaN in the history */
-            memset(&robot[0].observation[2], 0xff, sizeof(float) * 3);
-            for (step = 0; step < 4; step++) {
-                printf("%d ", (int)policy_step(&robot[0], &seen, action));
+            memset(robot[0].history_previous_action, 0xff, sizeof robot[0].history_previous_action); /* NaN */
+            for (step = 0; step < 4; step++, time_us += POLICY_STEP_US) {
+                policy_stamp(&seen, time_us);
+                printf("%d ", (int)policy_step(&robot[0], &seen, time_us, action));
             }
-            robot[0].held_steps = UINT32_MAX;
-            seen.a[0] = (float)1e30 * (float)1e30;
-            printf("%d %d\\n", (int)policy_step(&robot[0], &seen, action), robot[0].held_steps == UINT32_MAX);
-            action[0] = 0.5f;
-            policy_command(action, command);
-            printf("%.9g %.9g\\n", (double)command[0], (double)POLICY_CONTROL_DT);
+            printf("%u %u\\n", policy_status(&robot[0])->damaged, policy_status(&robot[1])->damaged);
+            for (step = -2; step <= 2; step++) {
+                action[0] = 0.5f * (float)step;
+                policy_command(action, command);
+                printf("%.9g ", (double)command[0]);
+            }
+            printf("%s %.9g %u\\n", names[0], (double)POLICY_CONTROL_DT, POLICY_STEP_US);
             return 0;
         }
         """,
@@ -249,62 +254,120 @@ def test_instances_are_independent_and_damage_heals(tmp_path):
     # Robot 0 steps as in test_hand_computed_steps although robot 1 flies in between.
     expected = [squash(3), squash(4), squash(6), squash(7 - 2 * squash(3))]
     np.testing.assert_allclose([float(x) for x in lines[0].split()], expected, atol=1e-7)
-    status, first = lines[1].split()
-    assert status == "0"
-    np.testing.assert_allclose(float(first), squash(3), atol=1e-7)
-    # Damaged memory is held for as long as it stays in the history of three actions, then forgotten.
-    assert lines[2].split() == ["1", "1", "1", "0", "1", "1"]
-    # 0.1 + (0.5 + 1) / 2 * (0.9 - 0.1) = 0.7
-    np.testing.assert_allclose([float(x) for x in lines[3].split()], [0.7, 0.004], rtol=1e-6)
+    # Damaged memory (256) is held for as long as it stays in the history of three actions, then forgotten;
+    # an input is above the clip where it is NaN (8).
+    assert lines[1].split() == ["264", "264", "264", "0", "3", "0"]
+    # 0.1 + (a + 1) / 2 * (0.9 - 0.1) for a = -1, -0.5, 0, 0.5, 1; the ends are exactly those of the contract.
+    *commands, name, dt, step_us = lines[2].split()
+    np.testing.assert_allclose([float(x) for x in commands], [0.1, 0.3, 0.5, 0.7, 0.9], rtol=1e-6)
+    assert np.float32(commands[0]) == np.float32(0.1)
+    assert np.float32(commands[-1]) == np.float32(0.9)
+    assert (name, np.float32(dt), step_us) == ("M1", np.float32(0.004), "4000")
 
 
-def test_square_root_over_all_floats(tmp_path):
+def test_reciprocal_root(tmp_path):
+    """Within 2.5 units in the last place: every mantissa at both parities of the exponent, and up to 2^126."""
     made = exported(tmp_path, *recorder())
     (made.folder / "root.c").write_text(
         """
         #include "policy.c"
         #include <math.h>
         #include <stdio.h>
-        static float of_bits(uint32_t bits) { float x; memcpy(&x, &bits, sizeof x); return x; }
-        static int64_t worst = 0;
+        static double worst = 0.0;
         static void check(uint32_t bits)
         {
-            float mine = square_root(of_bits(bits)), right = sqrtf(of_bits(bits));
-            uint32_t a, b;
-            memcpy(&a, &mine, 4); memcpy(&b, &right, 4);
-            int64_t distance = (int64_t)a - (int64_t)b;
-            distance = distance < 0 ? -distance : distance;
-            worst = distance > worst ? distance : worst;
+            float x, mine;
+            double right, unit;
+            int exponent;
+            memcpy(&x, &bits, sizeof x);
+            mine = reciprocal_root(x);
+            right = 1.0 / sqrt((double)x);
+            (void)frexp(right, &exponent);
+            unit = ldexp(1.0, exponent - 24); /* distance of floats in [2^(e-1), 2^e) */
+            if (fabs(((double)mine - right) / unit) > worst) {
+                worst = fabs(((double)mine - right) / unit);
+            }
         }
         int main(void)
         {
             uint32_t bits;
-            /* [1, 4) has every mantissa at both parities of the exponent. */
-            for (bits = 0x3f800000u; bits < 0x40800000u; bits++) check(bits);
-            for (bits = 0u; bits < 0x7f800000u; bits += 251u) check(bits);
-            for (bits = 1u; bits < 0x00800000u; bits += 7u) check(bits); /* subnormal */
-            printf("%ld %g %g %g %d\\n", (long)worst, (double)square_root(0.0f), (double)square_root(-4.0f),
-                   (double)square_root(of_bits(0x7f800000u)), isnan(square_root(of_bits(0x7fc00000u))));
+            for (bits = 0x3f800000u; bits < 0x40800000u; bits++) check(bits); /* [1, 4) */
+            for (bits = 0x3f800000u; bits < LIMIT; bits += 251u) check(bits);
+            check(LIMIT);
+            printf("%g\\n", worst);
             return 0;
         }
         """
     )
-    subprocess.run(
-        ["gcc", "-std=c99", "-O2", "root.c", "-o", "root", "-lm"], cwd=made.folder, check=True
+    # With -ffast-math subnormal numbers are zero, and y^2 is one near 2^126; sound networks stay below 2^120.
+    for flags in (
+        ["-O2", "-DLIMIT=0x7e800000u"],
+        ["-O2", "-march=native", "-DLIMIT=0x7e800000u"],
+        ["-O2", "-march=native", "-ffast-math", "-DLIMIT=0x7b800000u"],
+    ):
+        command = ["gcc", "-std=c99", *flags, "root.c", "-o", "root", "-lm"]
+        subprocess.run(command, cwd=made.folder, check=True)
+        told = subprocess.run([made.folder / "root"], check=True, capture_output=True, text=True)
+        print(told.stdout)
+        assert float(told.stdout) <= 2.5
+
+
+def test_exponential_of_the_gru(tmp_path):
+    """Relative error over [-87, 87], and NaN stays NaN: a damaged state must not look sound."""
+    made = exported(tmp_path, *example["make_gru_policy"]())
+    (made.folder / "exp.c").write_text(
+        """
+        #include "policy.c"
+        #include <math.h>
+        #include <stdio.h>
+        static double worst = 0.0;
+        int main(void)
+        {
+            uint32_t bits;
+            float x;
+            for (bits = 0u; bits <= 0x42ae0000u; bits += 37u) { /* 87 */
+                int sign;
+                memcpy(&x, &bits, sizeof x);
+                for (sign = 0; sign < 2; sign++, x = -x) {
+                    const double right = exp((double)x), error = fabs((double)exponential(x) - right) / right;
+                    worst = error > worst ? error : worst;
+                }
+            }
+            bits = 0x7fc00000u;
+            memcpy(&x, &bits, sizeof x);
+            x = exponential(x);
+            memcpy(&bits, &x, sizeof x);
+            printf("%g %d %d %d\\n", worst, (bits & 0x7fffffffu) > 0x7f800000u,
+                   exponential(HUGE_VALF) == exponential(87.0f), exponential(-1e30f) == exponential(-87.0f));
+            return 0;
+        }
+        """
     )
-    told = subprocess.run(
-        [made.folder / "root"], check=True, capture_output=True, text=True
-    ).stdout.split()
-    assert int(told[0]) <= 1, f"{told[0]} units in the last place"
-    assert told[1:] == ["0", "0", "inf", "1"]
+    command = ["gcc", "-std=c99", "-O2", "exp.c", "-o", "exp", "-lm"]
+    command += ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+    subprocess.run(command, cwd=made.folder, check=True)
+    told = subprocess.run([made.folder / "exp"], check=True, capture_output=True, text=True)
+    worst, *rest = told.stdout.split()
+    assert float(worst) <= 3e-7
+    assert rest == ["1", "1", "1"]
 
 
-def test_same_policy_same_bytes(tmp_path):
-    made = exported(tmp_path, *example["make_policy"]())
-    again = export_c(tmp_path / "policy.onnx", tmp_path / "other")
+def test_same_policy_same_bytes_in_any_process(tmp_path):
+    """Other hash seeds, another locale, another working folder."""
+    made = exported(tmp_path, *example["make_policy"](sensor_history=2, hidden=(20, 7)))
     assert [f.name for f in made.files] == ["policy.h", "policy.c", "policy_test.c", "README.md"]
-    for one, other in zip(made.files, again.files, strict=True):
-        assert one.read_bytes() == other.read_bytes()
+    line = (
+        "import sys; from alula.firmware_export.c_export import export_c; export_c(*sys.argv[1:])"
+    )
+    root = str(Path(__file__).parents[2])
+    for seed, locale, folder in (("0", "C", tmp_path), ("12345", "tr_TR.UTF-8", Path("/"))):
+        changes = {"PYTHONHASHSEED": seed, "LC_ALL": locale, "PYTHONPATH": root}
+        out = tmp_path / seed
+        command = [sys.executable, "-c", line, str(tmp_path / "policy.onnx"), str(out)]
+        subprocess.run(command, cwd=folder, env={**os.environ, **changes}, check=True)
+        assert sorted(f.name for f in out.iterdir()) == sorted(f.name for f in made.files)
+        for one in made.files:
+            assert one.read_bytes() == (out / one.name).read_bytes()
 
 
 def test_sizes_are_those_of_the_compiler(tmp_path):
