@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from alula.errors import AlulaError
+from alula.firmware_export import autopilot
 from alula.firmware_export.c_export import CExport, export_c
 from alula.firmware_export.c_source import field_names
 from alula.firmware_export.c_text import comment, fill
@@ -25,16 +26,6 @@ FILES = (
     "src/alula_convert.h",
 )
 """Files of the app that do not hold the policy."""
-SUPPLIED = {
-    "position_w": ("m", "w", 3),
-    "position_error_w": ("m", "w", 3),
-    "rot_wb": ("-", "wb", 9),
-    "velocity_w": ("m/s", "w", 3),
-    "velocity_error_w": ("m/s", "w", 3),
-    "angular_velocity_b": ("rad/s", "b", 3),
-    "reference_preview_w": ("m", "w", 12),
-}
-"""Unit, frame and size of what the app can supply; the preview is at 0.1, 0.2, 0.4 and 0.6 s."""
 MEASURED_US = {"angular_velocity_b": "gyro_us", "reference_preview_w": "now_us"}
 """When an entry was measured, where it is not when the state estimate last changed."""
 ROTORS = ("M1", "M2", "M3", "M4")
@@ -106,28 +97,12 @@ def check_contract(contract: Contract) -> None:
     Raises:
         AlulaError: it cannot.
     """
-    for e in contract.supplied:
-        if SUPPLIED.get(e.name) != (e.unit, e.frame, e.size):
-            allowed = ", ".join(f"{n} {s}x[{u}, {f}]" for n, (u, f, s) in SUPPLIED.items())
-            raise AlulaError(
-                f"a Crazyflie cannot supply {e.name!r} {e.size}x[{e.unit}, {e.frame}]; "
-                f"allowed: {allowed}"
-            )
     names = [a.name for a in contract.action]
     if sorted(names) != list(ROTORS):
         raise AlulaError(
             f"a Crazyflie has no rotors {', '.join(names)}; allowed: {', '.join(ROTORS)}, each once"
         )
-    for a in contract.action:
-        if a.meaning != "throttle" or a.unit != "-" or not 0.0 <= a.low < a.high <= 1.0:
-            raise AlulaError(
-                f"action {a.name} is {a.meaning} {a.low:g} to {a.high:g} [{a.unit}]; "
-                "allowed on a Crazyflie: throttle within 0 to 1 [-]"
-            )
-    if contract.control_dt < LOOP_DT:
-        raise AlulaError(
-            f"control_dt is {contract.control_dt:g} s; allowed on a Crazyflie: >= {LOOP_DT:g} s"
-        )
+    autopilot.check_contract(contract, "a Crazyflie", LOOP_DT)
 
 
 def _marks(contract: Contract, sha256: str, c: CExport) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from alula.errors import AlulaError
+from alula.firmware_export import autopilot
 from alula.firmware_export.c_export import CExport, export_c
 from alula.firmware_export.c_source import field_names
 from alula.firmware_export.c_text import comment, fill
@@ -30,16 +31,16 @@ FILES = (
     f"{MODULE}/alula_module.hpp",
 )
 """Files of the folder that do not hold the policy."""
-SUPPLIED = {
-    "position_w": ("m", "w", 3, "POSITION"),
-    "position_error_w": ("m", "w", 3, "POSITION"),
-    "rot_wb": ("-", "wb", 9, "ATTITUDE"),
-    "velocity_w": ("m/s", "w", 3, "POSITION"),
-    "velocity_error_w": ("m/s", "w", 3, "POSITION"),
-    "angular_velocity_b": ("rad/s", "b", 3, "RATES"),
-    "reference_preview_w": ("m", "w", 12, "SETPOINT"),
+SOURCE = {
+    "position_w": "POSITION",
+    "position_error_w": "POSITION",
+    "rot_wb": "ATTITUDE",
+    "velocity_w": "POSITION",
+    "velocity_error_w": "POSITION",
+    "angular_velocity_b": "RATES",
+    "reference_preview_w": "SETPOINT",
 }
-"""Unit, frame, size and origin of what the module can supply; the preview is at 0.1, 0.2, 0.4 and 0.6 s."""
+"""Which message an entry is made from; its limits of age differ."""
 QUADROTOR = ("M1", "M2", "M3", "M4")
 """Rotors of every quadrotor in alula: front right, rear right, rear left, front left."""
 MAX_MOTORS = 12
@@ -136,18 +137,7 @@ def check_contract(contract: Contract) -> None:
     Raises:
         AlulaError: it cannot.
     """
-    for e in contract.supplied:
-        if SUPPLIED.get(e.name, ())[:3] != (e.unit, e.frame, e.size):
-            allowed = ", ".join(f"{n} {s}x[{u}, {f}]" for n, (u, f, s, _) in SUPPLIED.items())
-            raise AlulaError(
-                f"PX4 cannot supply {e.name!r} {e.size}x[{e.unit}, {e.frame}]; allowed: {allowed}"
-            )
-    for a in contract.action:
-        if a.meaning != "throttle" or a.unit != "-" or not 0.0 <= a.low < a.high <= 1.0:
-            raise AlulaError(
-                f"action {a.name} is {a.meaning} {a.low:g} to {a.high:g} [{a.unit}]; "
-                "allowed on PX4: throttle within 0 to 1 [-]"
-            )
+    autopilot.check_contract(contract, "PX4", LOOP_DT)
     if contract.action_size > MAX_MOTORS:
         raise AlulaError(f"{contract.action_size} rotors; allowed on PX4: at most {MAX_MOTORS}")
     if contract.supplied_size + contract.action_size > MAX_LOGGED:
@@ -155,8 +145,6 @@ def check_contract(contract: Contract) -> None:
             f"{contract.supplied_size} observations and {contract.action_size} actions; "
             f"allowed on PX4: {MAX_LOGGED} together"
         )
-    if contract.control_dt < LOOP_DT:
-        raise AlulaError(f"control_dt is {contract.control_dt:g} s; allowed on PX4: >= {LOOP_DT:g}")
     rotor_of_motor(contract)
 
 
@@ -171,7 +159,7 @@ def _marks(contract: Contract, sha256: str, c: CExport) -> dict[str, str]:
     throttle = contract.action
     return {
         "OBSERVE": "\n".join(f"    {call}" for call in entries),
-        "SOURCES": ", ".join(SUPPLIED[e.name][3] for e in contract.supplied),
+        "SOURCES": ", ".join(SOURCE[e.name] for e in contract.supplied),
         "ROTORS": ", ".join(str(i) for i in order),
         "MOTOR_NAMES": ", ".join(motors),
         "MOTOR_TABLE": "\n".join(

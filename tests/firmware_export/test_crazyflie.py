@@ -14,10 +14,10 @@ import pytest
 
 from alula.build import build_simulator
 from alula.errors import AlulaError
+from alula.firmware_export import autopilot
 from alula.firmware_export.c_export import export_c
 from alula.firmware_export.crazyflie import (
     FILES,
-    SUPPLIED,
     TEMPLATES,
     check_contract,
     export_crazyflie,
@@ -269,7 +269,7 @@ def test_tracking_entries(tracker):
 
 def test_entries_are_those_of_the_tasks():
     entries = {e.name: (e.unit, e.frame, e.size) for e in (*hover.ENTRIES, *track.ENTRIES)}
-    assert entries == SUPPLIED
+    assert entries == autopilot.SUPPLIED
     text = (TEMPLATES / "src" / "alula_convert.h").read_text()
     ahead = re.search(r"ALULA_PREVIEW_S \{(.*?)\}", text)
     assert ahead is not None
