@@ -17,7 +17,7 @@ NAN3 = (np.nan,) * 3
 SENSED = 10
 """Entries of the log before the action and the observation."""
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wdouble-promotion", "-Wfloat-equal"]
-"""As PX4 compiles a module; for policy.c without float-equal, as the module's CMakeLists.txt says."""
+"""As PX4 compiles a module."""
 numbers = itertools.count()
 
 
@@ -38,7 +38,7 @@ def compile_module(folder, version):
     module = folder / "src/modules/alula"
     flags = [*WARNINGS, "-O1", "-fPIC", "-I", str(module)]
     policy, library = module / f"policy-{version}.o", folder / f"alula-{version}.so"
-    c = ["gcc", "-std=gnu11", *flags, "-Wno-float-equal", "-c", f"{module}/policy.c"]
+    c = ["gcc", "-std=gnu11", *flags, "-c", f"{module}/policy.c"]
     subprocess.run([*c, "-o", str(policy)], check=True)
     descriptor = int(version == "descriptor")
     # Without -fno-gnu-unique all copies of the library would share their messages.
