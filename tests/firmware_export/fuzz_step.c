@@ -1,10 +1,10 @@
-/* libFuzzer harness for an exported policy: the input bytes are a sequence of calls. A second, naive model of the
- * clock, written with 128-bit numbers, says what every call must answer.
+/* libFuzzer harness for an exported policy: the input bytes are a sequence of calls. A second, naive model of
+ * the clock, written with 128-bit numbers, says what every call must answer.
  *
- *     clang -g -O2 -fsanitize=fuzzer,address,undefined -I EXPORT '-DRINGS=RING(...)' -DFIRST_FLOATS=... fuzz_step.c
+ *     clang -O2 -fsanitize=fuzzer,address,undefined -I EXPORT '-DRINGS=RING(...)' -DFIRST_FLOATS=... fuzz_step.c
  *
- * FIRST_FLOATS is the first float array of policy_t: from it on, memory may be damaged by an input. RINGS names each
- * history and the floats of one of its samples.
+ * FIRST_FLOATS is the first float array of policy_t: from it on, memory may be damaged by an input. RINGS names
+ * each history and the floats of one of its samples.
  */
 #include <stddef.h>
 #include <stdio.h>
@@ -26,8 +26,8 @@
     } while (0)
 
 /* The place of the next sample of a history is one of its own: nothing beside it was or will be written. */
-#define RING(name, size)                                                                                       \
-    CHECK(robot->policy.oldest_##name < sizeof robot->policy.history_##name / sizeof(float)                    \
+#define RING(name, size)                                                                        \
+    CHECK(robot->policy.oldest_##name < sizeof robot->policy.history_##name / sizeof(float)     \
           && robot->policy.oldest_##name % (size) == 0u);
 
 typedef __int128 wide;
@@ -245,7 +245,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             policy_stamp(&observation, now);
             break;
         case 3:
-            observation.time_us[more % POLICY_NUM_FIELDS] = now - (uint64_t)(int64_t)(int16_t)take(&bytes, 2) * 4u;
+            observation.time_us[more % POLICY_NUM_FIELDS] = now - 4u * (uint64_t)(int16_t)take(&bytes, 2);
             break;
         case 4:
             observation.time_us[more % POLICY_NUM_FIELDS] = take(&bytes, 8);
