@@ -22,6 +22,7 @@ from alula.options import (
     Command,
     Evaluate,
     Export,
+    Flightlog,
     Fly,
     Identify,
     Inspect,
@@ -124,6 +125,8 @@ def run(command: Command) -> Outcome:
             return commands.identify(command)
         case Export():
             return commands.export(command)
+        case Flightlog():
+            return commands.flightlog(command)
         case Inspect():
             return commands.inspect(command)
         case Bench():

@@ -351,9 +351,30 @@ def evaluation_text(data: dict[str, Any]) -> str:
     return "\n".join([*lines, *([f"failed            {failures}"] if failures else [])])
 
 
-def _robot_of(command: options.Evaluate | options.Export) -> str | None:
+def flightlog(command: options.Flightlog) -> Outcome:
+    """`alula flightlog`."""
+    from alula.flightlog.analyse import flight_report
+    from alula.flightlog.page import write_page
+    from alula.flightlog.words import report_text
+
+    report = flight_report(
+        command.log,
+        policy=command.policy,
+        robot=_robot_of(command),
+        topics=parse_columns(command.topics),
+        from_s=command.from_s,
+        to_s=command.to_s,
+    )
+    data, text = report.to_json(), report_text(report)
+    if command.out is not None:
+        page = write_page(command.out, report, overwrite=command.overwrite)
+        data, text = {**data, "report": str(page)}, f"{text}\nreport      {page}"
+    return Outcome(data=data, text=text)
+
+
+def _robot_of(command: options.Evaluate | options.Export | options.Flightlog) -> str | None:
     """The robot asked for; else the robot file that a run has left beside its policy."""
-    beside = command.policy.parent / ROBOT_FILE
+    beside = command.policy.parent / ROBOT_FILE if command.policy else Path()
     if command.robot is None and beside.is_file():
         return str(beside)
     return command.robot

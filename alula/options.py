@@ -180,6 +180,38 @@ class Export(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flightlog(Common):
+    """Report on a real flight of a policy: tracking, latency, events, the sim-to-real gap, and its actions.
+
+    Reads rosbag2 (sqlite3 and mcap; no ROS needed), PX4 ULog and Crazyflie uSD logs. What a log does not tell is
+    listed. With --policy the recorded actions are compared with what the policy file says for the recorded
+    observations: a wrong frame, sign or order shows there.
+
+    Examples:
+      alula flightlog flight.mcap --policy runs/benchmark/policy.onnx --out report
+      alula flightlog bag/ --topics odometry=/odom command=/motors
+      alula flightlog flight.ulg --robot x500 --from 20 --to 60
+    """
+
+    log: _LogFile
+    """Flight log; of a rosbag2 its folder, or one .mcap or .db3 file."""
+    policy: Annotated[Path | None, tyro.conf.arg(metavar="POLICY")] = None
+    """Policy file that flew: gives the nominal period and the actions that should have been sent."""
+    robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
+    """Robot (name or file) that the simulator flies. Default: robot.toml beside the policy, or the policy's own."""
+    from_s: _From = None
+    """First second of the log to use [s]; a rosbag2's is 0 at its first message."""
+    to_s: _To = None
+    """Last second of the log to use [s]."""
+    topics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WHAT=TOPIC ...")] = ()
+    """Topics of a rosbag2 where their types do not tell: odometry, command, reference, pose, imu, ... = topic."""
+    out: _Dir = None
+    """Folder for the report, flightlog.html and flightlog.json. Default: none is written."""
+    overwrite: bool = False
+    """Replace an earlier report."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inspect(Common):
     """Check a policy file and print its contract: what it observes, what it commands, how it was trained.
 
@@ -220,13 +252,16 @@ class Robots(Common):
     """List the robots that ship with alula; a robot is a TOML file, so your own work as well."""
 
 
-Command = Fly | Train | Evaluate | Identify | Export | Inspect | Bench | Presets | Robots
+Command = (
+    Fly | Train | Evaluate | Identify | Export | Flightlog | Inspect | Bench | Presets | Robots
+)
 COMMANDS: dict[str, type[Command]] = {
     "fly": Fly,
     "train": Train,
     "evaluate": Evaluate,
     "identify": Identify,
     "export": Export,
+    "flightlog": Flightlog,
     "inspect": Inspect,
     "bench": Bench,
     "presets": Presets,

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from alula.errors import AlulaError
+from alula.identification.rosbag import ROLES, is_rosbag, read_bag
+from alula.identification.rosbag_signals import bag_columns
 from alula.identification.signal_names import automatic, canonical_name
 from alula.identification.tables import read_csv, read_parquet
 from alula.identification.ulog import is_ulog, read_ulog
@@ -38,7 +40,7 @@ class FlightLog:
     path: str
     """File the log came from."""
     format: str
-    """usd, csv, parquet or ulog."""
+    """usd, csv, parquet, ulog or rosbag2."""
     sha256: str
     """SHA-256 of the file as it lies on disk, compressed or not."""
     signals: dict[str, Signal]
@@ -104,19 +106,22 @@ class FlightLog:
 def read_log(path: str | Path, columns: dict[str, str] | None = None) -> FlightLog:
     """Read a flight log; the format is detected from the content.
 
-    Crazyflie micro-SD v2, CSV, parquet and PX4 ULog, each also xz-compressed.
+    Crazyflie micro-SD v2, CSV, parquet and PX4 ULog, each also xz-compressed, and rosbag2.
 
     Args:
-        path: the file.
+        path: the file, or a rosbag2's folder.
         columns: our signal name -> the file's column, beyond or instead of the automatic names;
             the unit is part of our name (`acc_z_g`, `gyro_x_deg_s`, `motor_1_pwm`, `time_ms`).
+            For a rosbag2: what a topic is -> the topic (`odometry`, `command`; see rosbag.ROLES).
 
     Raises:
         AlulaError: no such file, unknown format, truncated or corrupt, too large, a missing
             column, NaN, time that does not increase, or no usable signal.
     """
     where = str(path)
-    data, digest = _load(Path(path))
+    if is_rosbag(Path(path)):
+        return _rosbag(where, columns)
+    data, digest = load_bytes(Path(path))
     if is_ulog(data):
         kind, raw = "ulog", read_ulog(data, where)
     elif is_usd(data):
@@ -128,14 +133,29 @@ def read_log(path: str | Path, columns: dict[str, str] | None = None) -> FlightL
     else:
         raise AlulaError(
             f"log {where}: unknown format; allowed: Crazyflie micro-SD v2, CSV, parquet, PX4 ULog "
-            "(plain or .xz)"
+            "(plain or .xz), rosbag2"
         )
     signals, dropped = _named(raw, columns or {}, where)
     return FlightLog(path=where, format=kind, sha256=digest, signals=signals, dropped=dropped)
 
 
-def _load(path: Path) -> tuple[bytes, str]:
-    """The unpacked content and the SHA-256 of the file on disk."""
+def _rosbag(where: str, topics: dict[str, str] | None) -> FlightLog:
+    unknown = sorted(set(topics or {}) - set(ROLES))
+    if unknown:
+        raise AlulaError(f"log {where}: unknown topic {unknown[0]!r}; known: {', '.join(ROLES)}")
+    bag = read_bag(where)
+    signals, dropped = _named(bag_columns(bag, topics or {}), {}, where)
+    return FlightLog(
+        path=where, format="rosbag2", sha256=bag.sha256, signals=signals, dropped=dropped
+    )
+
+
+def load_bytes(path: Path) -> tuple[bytes, str]:
+    """The unpacked content of a log and the SHA-256 of the file on disk.
+
+    Raises:
+        AlulaError: no such file, not readable, too large, or broken xz data.
+    """
     try:
         if not path.is_file():
             raise AlulaError(f"log {path}: no such file")

@@ -1,6 +1,7 @@
 """How well a model fitted on one flight predicts another, open loop, against holding the state."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def evaluate(model: SpeedModel, flight: SpeedFlight, *, variant: str = "trust") 
     start = _unexplained(model, flight, index, variant)
     pairs = TRUST if variant == "trust" else ((1.0, 0.0),)
     errors = [_errors(model, flight, start, horizon, *pair) for pair in pairs]
-    hold = _hold_errors(flight, index, horizon)
+    hold = hold_errors(flight, index, horizon)
     picked = _pick(errors, hold) if variant == "trust" else np.zeros(index.size, dtype=int)
 
     def rms(e: np.ndarray) -> float:
@@ -142,23 +143,48 @@ def _errors(
         acceleration = np.einsum("wij,wj->wi", rot_wb, force_b) / model.mass + gravity_w()
         position = position + dt * velocity + 0.5 * dt * dt * acceleration
         velocity = velocity + dt * acceleration
-        rot_wb = rot_wb @ _turn(dt * (rate + 0.5 * dt * spin_up))
+        rot_wb = rot_wb @ turn(dt * (rate + 0.5 * dt * spin_up))
         rate = rate + dt * spin_up
     end = index + horizon
     return {
         "position_m": position - flight.position_w[end],
         "velocity_m_s": velocity - flight.velocity_w[end],
-        "attitude_rad": _angle(flight.rot_wb[end], rot_wb),
+        "attitude_rad": rotation_vector(flight.rot_wb[end], rot_wb),
         "body_rate_rad_s": rate - flight.angular_velocity_b[end],
     }
 
 
-def _hold_errors(flight: SpeedFlight, index: np.ndarray, horizon: int) -> dict[str, np.ndarray]:
+class States(Protocol):
+    """States on a regular grid of T times."""
+
+    @property
+    def position_w(self) -> np.ndarray:
+        """(T, 3) [m]."""
+        ...
+
+    @property
+    def velocity_w(self) -> np.ndarray:
+        """(T, 3) [m/s]."""
+        ...
+
+    @property
+    def rot_wb(self) -> np.ndarray:
+        """Body -> world (T, 3, 3)."""
+        ...
+
+    @property
+    def angular_velocity_b(self) -> np.ndarray:
+        """(T, 3) [rad/s]."""
+        ...
+
+
+def hold_errors(flight: States, index: np.ndarray, horizon: int) -> dict[str, np.ndarray]:
+    """Errors (W, 3) of keeping the states at `index` (W,) for `horizon` steps, by quantity."""
     end = index + horizon
     return {
         "position_m": flight.position_w[index] - flight.position_w[end],
         "velocity_m_s": flight.velocity_w[index] - flight.velocity_w[end],
-        "attitude_rad": _angle(flight.rot_wb[end], flight.rot_wb[index]),
+        "attitude_rad": rotation_vector(flight.rot_wb[end], flight.rot_wb[index]),
         "body_rate_rad_s": flight.angular_velocity_b[index] - flight.angular_velocity_b[end],
     }
 
@@ -185,7 +211,7 @@ def _pick(errors: list[dict[str, np.ndarray]], hold: dict[str, np.ndarray]) -> n
     return picked
 
 
-def _turn(vector: np.ndarray) -> np.ndarray:
+def turn(vector: np.ndarray) -> np.ndarray:
     """Rotation matrices (W, 3, 3) of rotation vectors (W, 3) [rad] (Rodrigues)."""
     angle = np.linalg.norm(vector, axis=1)[:, None, None] + 1e-12
     x, y, z = vector.T
@@ -198,8 +224,8 @@ def _turn(vector: np.ndarray) -> np.ndarray:
     )
 
 
-def _angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Rotation vectors (W, 3) [rad] from attitudes a to b, for the length of the error."""
+def rotation_vector(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Rotation vectors (W, 3) [rad] from attitudes a (W, 3, 3) to b, along a's axes."""
     d = np.einsum("wji,wjk->wik", a, b)
     axis = 0.5 * np.stack(
         (d[:, 2, 1] - d[:, 1, 2], d[:, 0, 2] - d[:, 2, 0], d[:, 1, 0] - d[:, 0, 1]), axis=1

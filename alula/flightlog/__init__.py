@@ -1,0 +1,1 @@
+"""Evidence from a flight that a policy flew: how well, how fast, how safely, and as the simulator said?"""
