@@ -61,7 +61,7 @@ class Fly(Common):
     """Replace the folder of an earlier run."""
     pil: Annotated[tuple[PilTarget, ...] | None, tyro.conf.arg(metavar="[TARGET]")] = None
     """Processor in the loop: also fly the exported C, cross-compiled, in an emulated cortex-m4f (if no TARGET
-    is named), cortex-m7 or riscv32. Needs their compiler and QEMU; half a minute more."""
+    is named), cortex-m7 or riscv32. Needs their compiler and QEMU; 10 to 90 s more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,11 @@
 #define UART_DATA REGISTER(0x40004000u)
 #define UART_STATE REGISTER(0x40004004u) /* bit 0: transmitter full, bit 1: byte received */
 #define UART_CTRL REGISTER(0x40004008u)
+#define UART_INTERRUPT REGISTER(0x4000400Cu) /* bit 1: byte received; writing it clears it */
 #define UART_BAUDDIV REGISTER(0x40004010u)
+
+#define NVIC_ENABLE REGISTER(0xE000E100u) /* bit 0: the receiver of this port */
+#define NVIC_CLEAR_PENDING REGISTER(0xE000E280u)
 
 extern uint32_t data_load[], data_start[], data_end[], bss_start[], bss_end[], stack_top[];
 
@@ -76,7 +80,9 @@ void board_exit(uint32_t code)
 void board_open(void)
 {
     UART_BAUDDIV = 16u; /* the emulator has no bit rate, only this smallest divider */
-    UART_CTRL = 3u;     /* transmit, receive */
+    UART_CTRL = 3u | 8u; /* transmit, receive, interrupt when a byte is received */
+    NVIC_ENABLE = 1u;
+    __asm volatile("cpsid i"); /* which wakes up, but is not taken */
     /* The emulator delivers what was sent before only once this register is read. At worst that drops the
      * first byte, which is why the host begins with one that no frame begins with. */
     (void)UART_DATA;
@@ -86,7 +92,14 @@ void board_read(uint8_t *bytes, uint32_t count)
 {
     uint32_t i;
     for (i = 0; i < count; i++) {
+        /* Sleep, as polling would take the emulator's lock from the thread that brings the next byte. One that
+         * comes after the second look leaves the interrupt pending, and wfi returns at once. */
         while ((UART_STATE & 2u) == 0u) {
+            UART_INTERRUPT = 2u;
+            NVIC_CLEAR_PENDING = 1u;
+            if ((UART_STATE & 2u) == 0u) {
+                __asm volatile("wfi");
+            }
         }
         bytes[i] = (uint8_t)UART_DATA;
     }
