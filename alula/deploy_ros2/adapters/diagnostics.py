@@ -1,0 +1,52 @@
+"""The node's diagnostic message: state, reasons and counters."""
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from alula.deploy_ros2.pilot import Output
+from alula.deploy_ros2.safety import State
+
+
+def summary(active: bool, output: Output | None, rivals: int) -> str:
+    """State and codes of the checks that apply, without numbers, so that it changes only when they do."""
+    if not active or output is None:
+        return "not active"
+    codes = [reason.code for reason in output.decision.reasons]
+    if rivals:
+        codes.append("second_commander")
+    state = output.decision.state.name.lower()
+    return f"{state}: {', '.join(codes)}" if codes else state
+
+
+def diagnostic_message(
+    *,
+    stamp: Time,
+    name: str,
+    hardware: str,
+    text: str,
+    output: Output | None,
+    rivals: int,
+    numbers: dict[str, float],
+) -> DiagnosticArray:
+    """One status: OK while the policy flies unhindered, WARN with a warning, ERROR in any other state."""
+    level, values = DiagnosticStatus.OK, {}
+    if output is not None:
+        decision = output.decision
+        if decision.state is not State.POLICY:
+            level = DiagnosticStatus.ERROR
+        elif decision.reasons or rivals:
+            level = DiagnosticStatus.WARN
+        values = {f"reason {r.code}": r.text for r in decision.reasons}
+        values |= {f"count {code}": str(n) for code, n in decision.counts.items() if n}
+    values |= {key: str(value) for key, value in numbers.items()}
+    values["other_publishers"] = str(rivals)
+    status = DiagnosticStatus(
+        level=level,
+        name=name,
+        message=text,
+        hardware_id=hardware,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+    message = DiagnosticArray(status=[status])
+    message.header.stamp = stamp
+    return message

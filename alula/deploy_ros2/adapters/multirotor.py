@@ -1,0 +1,192 @@
+"""Any multirotor: nav_msgs/Odometry (or PoseStamped, TwistStamped and Imu) in, an array of throttles out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import BatteryState, Imu
+from std_msgs.msg import Float32MultiArray, MultiArrayDimension
+
+from alula.deploy_ros2.adapters.interface import Timing
+from alula.deploy_ros2.adapters.vehicle_reference import VehicleReference
+from alula.deploy_ros2.node_config import NodeConfig
+from alula.deploy_ros2.samples import Reference, Sample
+from alula.errors import AlulaError
+from alula.frames import rot_from_quat
+
+NEWEST = QoSProfile(
+    depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
+)
+"""Only the newest message counts; one that was lost is of no use later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultirotorConfig:
+    """How the robot's messages are to be read."""
+
+    source: Literal["odometry", "parts"] = "odometry"
+    """odometry: nav_msgs/Odometry on `odometry`; parts: PoseStamped on `pose`, TwistStamped on `twist`, Imu on `imu`."""
+    twist_frame: Literal["body", "world"] = "body"
+    """Frame of the linear velocity in `odometry` or `twist`; body is what nav_msgs/Odometry says."""
+    reliable: bool = False
+    """Whether commands go out RELIABLE, for robots that accept nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.source not in ("odometry", "parts"):
+            raise AlulaError(f"source is {self.source!r}; allowed: odometry, parts")
+        if self.twist_frame not in ("body", "world"):
+            raise AlulaError(f"twist_frame is {self.twist_frame!r}; allowed: body, world")
+
+
+def odometry_samples(
+    message: Odometry, stamp: float, *, twist_in_body: bool = True
+) -> dict[str, Sample]:
+    """Samples of an odometry message; the pose maps body FLU to world ENU."""
+    pose, twist = message.pose.pose, message.twist.twist
+    return pose_samples(pose, stamp) | {
+        "velocity_w": velocity_sample(twist.linear, pose.orientation, stamp, twist_in_body),
+        "angular_velocity_b": _vector(twist.angular, stamp),
+    }
+
+
+def pose_samples(pose, stamp: float) -> dict[str, Sample]:
+    """Position and attitude of a geometry_msgs/Pose, which has quaternions as x, y, z, w."""
+    q = pose.orientation
+    return {
+        "position_w": _vector(pose.position, stamp),
+        "quat_wb": Sample(value=np.array([q.w, q.x, q.y, q.z]), stamp=stamp),
+    }
+
+
+def velocity_sample(linear, orientation, stamp: float, in_body: bool) -> Sample:
+    """Velocity in the world of a linear velocity in body or world."""
+    v = np.array([linear.x, linear.y, linear.z])
+    if in_body:
+        q = orientation
+        # v_w = R_wb v_b
+        v = rot_from_quat(np.array([q.w, q.x, q.y, q.z])) @ v
+    return Sample(value=v, stamp=stamp)
+
+
+def command_message(throttle: np.ndarray, label: str) -> Float32MultiArray:
+    """Throttles [0, 1] in the robot's order (R), its rotor names in the label."""
+    message = Float32MultiArray(data=np.asarray(throttle, np.float32).tolist())
+    n = len(message.data)
+    message.layout.dim = [MultiArrayDimension(label=label, size=n, stride=n)]
+    return message
+
+
+def _vector(v, stamp: float) -> Sample:
+    return Sample(value=np.array([v.x, v.y, v.z]), stamp=stamp)
+
+
+class MultirotorAdapter:
+    """Subscribes relative topics, so that they can be remapped; publishes throttles on `command`."""
+
+    def __init__(
+        self,
+        node: Node,
+        config: MultirotorConfig,
+        node_config: NodeConfig,
+        names: tuple[str, ...],
+        timing: Timing,
+        on_state: Callable[[], None],
+    ) -> None:
+        """Subscribe and publish.
+
+        Args:
+            node: the node that owns everything.
+            config: how messages are to be read.
+            node_config: reference and rates.
+            names: rotors in the order of the commands.
+            timing: which time a measurement gets.
+            on_state: called after a message that is worth a cycle.
+        """
+        self._node, self._config, self._timing, self._on_state = node, config, timing, on_state
+        self.samples: dict[str, Sample] = {}
+        self.battery: float | None = None
+        self.landed = False
+        self._label = ",".join(names)
+        self._n = len(names)
+        self._references = VehicleReference(node, node_config)
+        reliability = ReliabilityPolicy.RELIABLE if config.reliable else NEWEST.reliability
+        qos = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability)
+        self._publisher = node.create_publisher(Float32MultiArray, "command", qos)
+        subscribe = node.create_subscription
+        self._subscriptions = [subscribe(BatteryState, "battery", self._on_battery, NEWEST)]
+        if config.source == "odometry":
+            self._subscriptions.append(subscribe(Odometry, "odometry", self._on_odometry, NEWEST))
+        else:
+            self._subscriptions += [
+                subscribe(PoseStamped, "pose", self._on_pose, NEWEST),
+                subscribe(TwistStamped, "twist", self._on_twist, NEWEST),
+                subscribe(Imu, "imu", self._on_imu, NEWEST),
+            ]
+
+    def start(self, now: float) -> None:
+        """The policy takes over."""
+        self._references.start(self.samples["position_w"].value)
+
+    def reference(self, now: float) -> Reference | None:
+        """Where the vehicle shall be at time now [s]."""
+        return self._references.at(now)
+
+    def send(self, command: np.ndarray, now: float) -> None:
+        """Publish throttles (R)."""
+        self._publisher.publish(command_message(command, self._label))
+
+    def beat(self, now: float) -> None:
+        """This interface has no heartbeat: the commands are it."""
+
+    def release(self) -> None:
+        """Nothing to take back: silence is all, and the robot's own time-out acts on it."""
+
+    def stop(self) -> None:
+        """Zero throttle on every rotor."""
+        self._publisher.publish(command_message(np.zeros(self._n), self._label))
+
+    def rivals(self) -> int:
+        """Other publishers on `command`."""
+        return max(0, self._node.count_publishers(self._publisher.topic_name) - 1)
+
+    def close(self) -> None:
+        """Give back every subscription and publisher."""
+        self._references.close()
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._node.destroy_publisher(self._publisher)
+
+    def _on_odometry(self, message: Odometry) -> None:
+        stamp = self._timing.of(message.header.stamp)
+        in_body = self._config.twist_frame == "body"
+        self.samples |= odometry_samples(message, stamp, twist_in_body=in_body)
+        self._on_state()
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        self.samples |= pose_samples(message.pose, self._timing.of(message.header.stamp))
+        self._orientation = message.pose.orientation
+        self._on_state()
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        in_body = self._config.twist_frame == "body"
+        # A velocity in the body waits for the first attitude.
+        if in_body and "quat_wb" not in self.samples:
+            return
+        stamp = self._timing.of(message.header.stamp)
+        orientation = self._orientation if in_body else None
+        velocity = velocity_sample(message.twist.linear, orientation, stamp, in_body)
+        self.samples["velocity_w"] = velocity
+
+    def _on_imu(self, message: Imu) -> None:
+        stamp = self._timing.of(message.header.stamp)
+        self.samples["angular_velocity_b"] = _vector(message.angular_velocity, stamp)
+
+    def _on_battery(self, message: BatteryState) -> None:
+        # NaN means that it is not measured.
+        known = np.isfinite(message.percentage)
+        self.battery = float(message.percentage) if known else None
