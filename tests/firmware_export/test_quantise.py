@@ -2,14 +2,20 @@
 
 import shutil
 import subprocess
+from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
 
-from alula.firmware_export.c_layers import KERNELS
+from alula.errors import AlulaError
+from alula.firmware_export.c_export import export_c
+from alula.firmware_export.c_layers import KERNELS, matrices
 from alula.firmware_export.c_text import table
+from alula.firmware_export.host import build_host
 from alula.firmware_export.qemu import LINK_FLAGS, Board
 from alula.firmware_export.quantise import (
+    FORMATS,
     activation_bits,
     dense_int8_float,
     dense_int8_int16,
@@ -17,11 +23,17 @@ from alula.firmware_export.quantise import (
     input_factors,
     int8_product,
     int16_words,
+    network_step,
     quantise,
     quantise_activations,
     table_bytes,
 )
 from alula.firmware_export.toolchain import TARGETS, available, build_image
+from alula.policies.golden import replay
+from alula.policies.network import Controller
+from alula.policies.onnx_file import load_policy, write_policy
+
+example = run_path(str(Path(__file__).parents[1] / "policies" / "example.py"))
 
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -55,18 +67,18 @@ def program(cases, format, give=HOST):
     """C that gives y for each (weights, bias, x), one after the other."""
     definitions, body, kernel = [], [], ""
     for i, (weights, bias, x) in enumerate(cases):
-        product = int8_product(
+        made = int8_product(
             weights, bias, format, name=str(i), note="case", source=f"X_{i}", target="y"
         )
-        kernel = product.kernel
+        kernel = made.kernel
         # x ends with its array, and so does the scratch: reading or writing beyond is found
-        definitions += [*product.tables, table(f"X_{i}", x, "x")]
+        definitions += [*made.tables, table(f"X_{i}", x, "x")]
         body += [
             "    {",
-            f"        float y[{product.outputs}];",
-            f"        struct {{ uint32_t quantised[{max(1, product.scratch_words)}]; }} state, *policy = &state;",
+            f"        float y[{made.outputs}];",
+            f"        struct {{ uint32_t quantised[{max(1, made.scratch_words)}]; }} state, *policy = &state;",
             "        memset(policy, 0x5a, sizeof state);",
-            f"        {product.call}",
+            f"        {made.call}",
             f"        give(y, {bias.size}u);",
             "    }",
         ]
@@ -201,8 +213,8 @@ def test_flash_is_a_quarter():
     assert table_bytes(146, 64, "int8-int16") == 148 * 64 + 8 * 64
     for format in INT8:
         weights, bias, _ = draw(7, 6)
-        product = int8_product(weights, bias, format, name="0", note="", source="x", target="y")
-        words = product.tables[0].count("0x")
+        made = int8_product(weights, bias, format, name="0", note="", source="x", target="y")
+        words = made.tables[0].count("0x")
         assert table_bytes(7, 6, format) == 4 * (words + 2 * 8)
 
 
@@ -312,3 +324,59 @@ def test_every_line_and_branch_is_reached(tmp_path, format):
     )
     assert "Lines executed:100.00%" in report.stdout, report.stdout
     assert "Taken at least once:100.00%" in report.stdout, report.stdout
+
+
+def policies():
+    """Feed-forward and recurrent policies; the GRU first, last and in between."""
+    yield "dense", example["make_policy"](hidden=(13, 7))
+    yield "one layer", example["make_policy"](hidden=())
+    yield "gru", example["make_gru_policy"](before=(10,), state=6, after=(5,))
+    yield "gru first", example["make_gru_policy"](before=(), state=5, past_actions=3)
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("name", "made"), list(policies()), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_exported_policies_answer_as_the_model(tmp_path, name, made):
+    write_policy(tmp_path / "policy.onnx", *made)
+    policy = load_policy(tmp_path / "policy.onnx")
+    count = len(matrices(policy.network))
+    mixed = [tuple(FORMATS[(i + k) % 3] for i in range(count)) for k in range(3)]
+    for k, formats in enumerate([*((f,) * count for f in INT8), *mixed]):
+        folder = tmp_path / str(k)
+        export = export_c(tmp_path / "policy.onnx", folder, formats=formats)
+        command = ["gcc", "-std=c99", "-O2", *STRICT, "-Werror", "-c", "policy.c"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        host = build_host(folder)
+        assert host.ram_bytes == export.ram_bytes
+        step = network_step(policy.network, formats)
+        golden = policy.golden
+        controller = Controller(step, policy.network.state_size, len(golden.supplied))
+        wanted = replay(policy.contract, controller, golden.supplied)
+        answers = np.stack([host.run(supplied) for supplied in golden.supplied])
+        tolerance = 1e-3 if "int8-int16" in formats else 1e-5
+        assert np.abs(answers - wanted).max() < tolerance
+        assert host.self_test() < tolerance
+        defined = f"#define POLICY_GOLDEN_TOLERANCE {tolerance:g}f"
+        assert defined in (folder / "policy.h").read_text()
+        assert 1e-5 < np.abs(answers - golden.action).max() < 0.5 or set(formats) == {"float32"}
+
+
+@needs_gcc
+def test_robots_together_fly_as_one_by_one(tmp_path):
+    write_policy(tmp_path / "policy.onnx", *example["make_policy"](hidden=(9,)))
+    export_c(tmp_path / "policy.onnx", tmp_path / "c", formats=("int8-int16", "int8-float"))
+    host = build_host(tmp_path / "c")
+    supplied = load_policy(tmp_path / "policy.onnx").golden.supplied
+    pilot = host.pilot(len(supplied))
+    together = np.stack([pilot(supplied[:, t]) for t in range(supplied.shape[1])], axis=1)
+    assert np.array_equal(together, np.stack([host.run(one) for one in supplied]))
+    assert pilot.held == 0
+    with pytest.raises(AlulaError, match="allowed: "):
+        pilot(supplied[:1, 0])
+    supplied[2, 0, 3] = np.nan
+    held = pilot(supplied[:, 0])
+    assert pilot.held == 1
+    assert np.array_equal(held[2], together[2, -1])

@@ -1,5 +1,6 @@
 /* y = x W + b with int8 weights: y_j = b_j + s_j sum_i x_i q_ij, four outputs at a time. A word of w holds the
- * weights of one input for four outputs, the first in the lowest byte: w is [block][input]. */
+ * weights of one input for four outputs, the first in the lowest byte: w is [block][input]. A conversion to int8_t
+ * keeps the lowest bits; compilers for machines with two's complement all do. */
 static void dense_int8_float(const float *x, uint32_t inputs, const uint32_t *w, const float *scale, const float *b,
                              uint32_t blocks, float *y)
 {
@@ -10,10 +11,10 @@ static void dense_int8_float(const float *x, uint32_t inputs, const uint32_t *w,
         do {
             const float xi = *input++;
             const uint32_t q = *w++;
-            y0 += xi * (float)((int32_t)((q & 0xffu) ^ 0x80u) - 128); /* the byte as a signed number */
-            y1 += xi * (float)((int32_t)((q >> 8 & 0xffu) ^ 0x80u) - 128);
-            y2 += xi * (float)((int32_t)((q >> 16 & 0xffu) ^ 0x80u) - 128);
-            y3 += xi * (float)((int32_t)(q >> 24 ^ 0x80u) - 128);
+            y0 += xi * (float)(int8_t)q;
+            y1 += xi * (float)(int8_t)(q >> 8);
+            y2 += xi * (float)(int8_t)(q >> 16);
+            y3 += xi * (float)(int8_t)(q >> 24);
         } while (input != end);
         y[0] = b[0] + scale[0] * y0;
         y[1] = b[1] + scale[1] * y1;

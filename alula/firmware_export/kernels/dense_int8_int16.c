@@ -1,39 +1,81 @@
-/* Products of two pairs of int16 added to a sum, each pair in a word: of the low bytes of w, and of the whole of w.
- * Cortex-M4, M7 and their like have an instruction for each. */
-static void sum_block(const uint32_t *q, const uint32_t *end, const uint32_t *w, int32_t sums[4])
+/* A word of w holds two inputs of two outputs, each input a half 256 w_i,j+1 + w_ij; a word of q holds two inputs as
+ * int16, the first in the low half. sum_block adds up q_i w_ij for four outputs. */
 #if defined(__ARM_FEATURE_SIMD32) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 10))
-    __attribute__((noinline)); /* inside its caller the loop would run out of registers */
-
 #include <arm_acle.h>
 
+/* Cortex-M4, M7 and their like multiply and add two pairs at once: the low bytes as int16 for the first output. */
 static int32_t add_low(uint32_t w, uint32_t q, int32_t sum)
 {
     return __smlad(__sxtb16((int8x4_t)w), (int16x2_t)q, sum);
 }
 
+/* And the whole halves for 256 times the second plus the first: the bytes need not be taken apart. */
 static int64_t add_whole(uint32_t w, uint32_t q, int64_t sum)
 {
     return __smlald((int16x2_t)w, (int16x2_t)q, sum);
 }
+
+static int32_t high_sum(int64_t whole, int32_t low)
+{
+    const uint32_t bits = (uint32_t)((uint64_t)(whole - low) >> 8);
+    int32_t sum;
+    memcpy(&sum, &bits, sizeof sum);
+    return sum;
+}
+
+/* A function of its own: inside its caller the loop would run out of registers. */
+__attribute__((noinline)) static void sum_block(const uint32_t *q, const uint32_t *end, const uint32_t *w,
+                                                int32_t sums[4])
+{
+    int32_t low0 = 0, low2 = 0;
+    int64_t whole0 = 0, whole2 = 0;
+    do {
+        const uint32_t q01 = q[0], q23 = q[1], w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
+        whole0 = add_whole(w0, q01, whole0);
+        low0 = add_low(w0, q01, low0);
+        whole2 = add_whole(w1, q01, whole2);
+        low2 = add_low(w1, q01, low2);
+        whole0 = add_whole(w2, q23, whole0);
+        low0 = add_low(w2, q23, low0);
+        whole2 = add_whole(w3, q23, whole2);
+        low2 = add_low(w3, q23, low2);
+        q += 2;
+        w += 4;
+    } while (q != end);
+    sums[0] = low0;
+    sums[1] = high_sum(whole0, low0);
+    sums[2] = low2;
+    sums[3] = high_sum(whole2, low2);
+}
 #else
-    ;
-
-/* The number whose lowest bits are given; sign is the value of its highest one. */
-static int32_t signed_of(uint32_t bits, uint32_t sign)
+/* A conversion to int8_t or int16_t keeps the lowest bits; compilers for machines with two's complement all do. */
+static int32_t low_products(uint32_t w, int32_t first, int32_t second)
 {
-    return (int32_t)((bits & (2u * sign - 1u)) ^ sign) - (int32_t)sign;
+    return first * (int8_t)w + second * (int8_t)(w >> 16);
 }
 
-static int32_t add_low(uint32_t w, uint32_t q, int32_t sum)
+/* A low byte below zero has taken one from the high byte: adding 128 gives it back. */
+static int32_t high_products(uint32_t w, int32_t first, int32_t second)
 {
-    return sum + signed_of(w, 0x80u) * signed_of(q, 0x8000u)
-        + signed_of(w >> 16, 0x80u) * signed_of(q >> 16, 0x8000u);
+    return first * (int8_t)((w + 0x80u) >> 8) + second * (int8_t)((w + 0x800000u) >> 24);
 }
 
-static int64_t add_whole(uint32_t w, uint32_t q, int64_t sum)
+static void sum_block(const uint32_t *q, const uint32_t *end, const uint32_t *w, int32_t sums[4])
 {
-    return sum + signed_of(w, 0x8000u) * signed_of(q, 0x8000u)
-        + signed_of(w >> 16, 0x8000u) * signed_of(q >> 16, 0x8000u);
+    int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+    do {
+        const int32_t first = (int16_t)*q, second = (int16_t)(*q >> 16);
+        sum0 += low_products(w[0], first, second);
+        sum1 += high_products(w[0], first, second);
+        sum2 += low_products(w[1], first, second);
+        sum3 += high_products(w[1], first, second);
+        q++;
+        w += 2;
+    } while (q != end);
+    sums[0] = sum0;
+    sums[1] = sum1;
+    sums[2] = sum2;
+    sums[3] = sum3;
 }
 #endif
 
@@ -98,40 +140,6 @@ static float quantise(const float *x, uint32_t inputs, uint32_t bits, uint32_t *
         q[1] = whole_pair(rest[2], rest[3], up);
     }
     return float_of((largest + 1u - bits) << 23);
-}
-
-/* The sum over the high bytes, from that of 256 high + low and that of the low ones. */
-static int32_t high_sum(int64_t whole, int32_t low)
-{
-    const uint32_t bits = (uint32_t)((uint64_t)(whole - low) >> 8);
-    int32_t sum;
-    memcpy(&sum, &bits, sizeof sum);
-    return sum;
-}
-
-/* Four sums of q_i w_ij. A word of w holds two inputs of two outputs, each input a half 256 w_i,j+1 + w_ij: the sum over
- * the low bytes is that of j, and that over the whole gives the one of j + 1 without taking the bytes apart. */
-static void sum_block(const uint32_t *q, const uint32_t *end, const uint32_t *w, int32_t sums[4])
-{
-    int32_t low0 = 0, low2 = 0;
-    int64_t whole0 = 0, whole2 = 0;
-    do {
-        const uint32_t q01 = q[0], q23 = q[1], w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
-        whole0 = add_whole(w0, q01, whole0);
-        low0 = add_low(w0, q01, low0);
-        whole2 = add_whole(w1, q01, whole2);
-        low2 = add_low(w1, q01, low2);
-        whole0 = add_whole(w2, q23, whole0);
-        low0 = add_low(w2, q23, low0);
-        whole2 = add_whole(w3, q23, whole2);
-        low2 = add_low(w3, q23, low2);
-        q += 2;
-        w += 4;
-    } while (q != end);
-    sums[0] = low0;
-    sums[1] = high_sum(whole0, low0);
-    sums[2] = low2;
-    sums[3] = high_sum(whole2, low2);
 }
 
 /* y = x W + b with int8 weights and x as int16: y_j = b_j + s_j 2^-k sum_i q_i w_ij, four outputs at a time. `bits` is
