@@ -143,22 +143,11 @@ def fly(
         mujoco, c_difference = second.result()
         note(_words(mujoco[0], "in MuJoCo"))
         data = _figures(
-            preset,
-            robot,
-            seed,
-            policy,
-            trained,
-            out,
-            nominal[0],
-            varied[0],
-            mujoco[0],
-            c_difference,
+            *(preset, robot, seed, policy, trained, out),
+            *(nominal[0], varied[0], mujoco[0], c_difference),
         )
         if pil is not None:
-            flown = _fly_pil(policy, folder / C_FOLDER, pil, robot, name)
-            note(_words(flown.multirotor.firmware, f"as {pil.title} firmware"))
-            note(_words(flown.mujoco.firmware, f"as {pil.title} firmware in MuJoCo"))
-            data |= flown.to_json()
+            data |= _fly_pil(policy, folder / C_FOLDER, pil, robot, name, note)
         checks = _checks(data, limits or Limits())
         identified = folder / IDENTIFICATION_PLOT
         write_report(
@@ -237,8 +226,13 @@ def _second_opinions(
 
 
 def _fly_pil(
-    policy: Policy, c_dir: Path, target: Target, robot: Multirotor, name: str
-) -> pil_flight.Pil:
+    policy: Policy,
+    c_dir: Path,
+    target: Target,
+    robot: Multirotor,
+    name: str,
+    note: Callable[[str], None],
+) -> dict[str, Any]:
     """Processor in the loop, with a bar for each simulator where somebody watches."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -254,14 +248,15 @@ def _fly_pil(
             sim: bars.add_task(f"{target.title} firmware in {where}", total=steps)
             for sim, where in names.items()
         }
-        return pil_flight.run_pil(
-            policy,
-            c_dir,
-            target,
+        flown = pil_flight.run_pil(
+            *(policy, c_dir, target),
             robot=robot,
             name=name,
             progress=lambda sim, done: bars.update(tasks[sim], completed=done),
         )
+    note(_words(flown.multirotor.firmware, f"as {target.title} firmware"))
+    note(_words(flown.mujoco.firmware, f"as {target.title} firmware in MuJoCo"))
+    return flown.to_json()
 
 
 def _words(evaluation: Evaluation, where: str) -> str:
