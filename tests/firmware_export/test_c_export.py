@@ -21,15 +21,6 @@ from alula.policies.onnx_file import load_policy, write_policy
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc to compile the export")
 example = run_path(str(Path(__file__).parents[1] / "policies" / "example.py"))
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Werror"]
-CRAZYFLIE = [
-    "-Os",
-    "-std=gnu11",
-    "-Wall",
-    "-Wdouble-promotion",
-    "-Werror",
-    "-Wmissing-braces",
-    "-fno-math-errno",
-]
 
 
 def compile_and_run(folder, main, *flags):
@@ -79,40 +70,6 @@ def recorder():
 
 def squash(z):
     return z / (1 + z * z) ** 0.5
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["gcc", "-std=c99", "-O2", *STRICT],
-        [
-            "gcc",
-            "-std=c99",
-            "-O3",
-            "-Wshadow",
-            "-Wstrict-prototypes",
-            "-Wmissing-prototypes",
-            "-Wundef",
-            "-Wcast-qual",
-            *STRICT,
-        ],
-        ["gcc", *CRAZYFLIE],
-        ["g++", "-std=c++17", "-x", "c++", "-O2", *STRICT],
-    ],
-    ids=["c99", "c99-more", "crazyflie", "c++17"],
-)
-@pytest.mark.parametrize(
-    "shape",
-    [{}, {"past_actions": 0, "hidden": ()}, {"sensor_history": 5, "rotors": 6, "hidden": (7,)}],
-    ids=["usual", "linear", "six rotors"],
-)
-def test_compiles_without_a_warning(tmp_path, flags, shape):
-    exported(tmp_path, *example["make_policy"](**shape))
-    for source in ("policy.c", "policy_test.c"):
-        done = subprocess.run(
-            [*flags, "-c", source, "-o", "x.o"], cwd=tmp_path / "c", capture_output=True, text=True
-        )
-        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_needs_nothing_but_two_memory_functions(tmp_path):
@@ -265,97 +222,11 @@ def test_use_from_c(tmp_path):
     assert (name, np.float32(dt), step_us) == ("M1", np.float32(0.004), "4000")
 
 
-def test_reciprocal_root(tmp_path):
-    """Within 2.5 units in the last place: every mantissa at both parities of the exponent, and up to 2^126."""
-    made = exported(tmp_path, *recorder())
-    (made.folder / "root.c").write_text(
-        """
-        #include "policy.c"
-        #include <math.h>
-        #include <stdio.h>
-        static double worst = 0.0;
-        static void check(uint32_t bits)
-        {
-            float x, mine;
-            double right, unit;
-            int exponent;
-            memcpy(&x, &bits, sizeof x);
-            mine = reciprocal_root(x);
-            right = 1.0 / sqrt((double)x);
-            (void)frexp(right, &exponent);
-            unit = ldexp(1.0, exponent - 24); /* distance of floats in [2^(e-1), 2^e) */
-            if (fabs(((double)mine - right) / unit) > worst) {
-                worst = fabs(((double)mine - right) / unit);
-            }
-        }
-        int main(void)
-        {
-            uint32_t bits;
-            for (bits = 0x3f800000u; bits < 0x40800000u; bits++) check(bits); /* [1, 4) */
-            for (bits = 0x3f800000u; bits < LIMIT; bits += 251u) check(bits);
-            check(LIMIT);
-            printf("%g\\n", worst);
-            return 0;
-        }
-        """
-    )
-    # With -ffast-math subnormal numbers are zero, and y^2 is one near 2^126; sound networks stay below 2^120.
-    for flags in (
-        ["-O2", "-DLIMIT=0x7e800000u"],
-        ["-O2", "-march=native", "-DLIMIT=0x7e800000u"],
-        ["-O2", "-march=native", "-ffast-math", "-DLIMIT=0x7b800000u"],
-    ):
-        command = ["gcc", "-std=c99", *flags, "root.c", "-o", "root", "-lm"]
-        subprocess.run(command, cwd=made.folder, check=True)
-        told = subprocess.run([made.folder / "root"], check=True, capture_output=True, text=True)
-        print(told.stdout)
-        assert float(told.stdout) <= 2.5
-
-
-def test_exponential_of_the_gru(tmp_path):
-    """Relative error over [-87, 87], and NaN stays NaN: a damaged state must not look sound."""
-    made = exported(tmp_path, *example["make_gru_policy"]())
-    (made.folder / "exp.c").write_text(
-        """
-        #include "policy.c"
-        #include <math.h>
-        #include <stdio.h>
-        static double worst = 0.0;
-        int main(void)
-        {
-            uint32_t bits;
-            float x;
-            for (bits = 0u; bits <= 0x42ae0000u; bits += 37u) { /* 87 */
-                int sign;
-                memcpy(&x, &bits, sizeof x);
-                for (sign = 0; sign < 2; sign++, x = -x) {
-                    const double right = exp((double)x), error = fabs((double)exponential(x) - right) / right;
-                    worst = error > worst ? error : worst;
-                }
-            }
-            bits = 0x7fc00000u;
-            memcpy(&x, &bits, sizeof x);
-            x = exponential(x);
-            memcpy(&bits, &x, sizeof x);
-            printf("%g %d %d %d\\n", worst, (bits & 0x7fffffffu) > 0x7f800000u,
-                   exponential(HUGE_VALF) == exponential(87.0f), exponential(-1e30f) == exponential(-87.0f));
-            return 0;
-        }
-        """
-    )
-    command = ["gcc", "-std=c99", "-O2", "exp.c", "-o", "exp", "-lm"]
-    command += ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
-    subprocess.run(command, cwd=made.folder, check=True)
-    told = subprocess.run([made.folder / "exp"], check=True, capture_output=True, text=True)
-    worst, *rest = told.stdout.split()
-    assert float(worst) <= 3e-7
-    assert rest == ["1", "1", "1"]
-
-
 def test_same_policy_same_bytes_in_any_process(tmp_path):
     """Other hash seeds, another locale, another working folder."""
     made = exported(tmp_path, *example["make_policy"](sensor_history=2, hidden=(20, 7)))
-    assert [f.name for f in made.files] == ["policy.h", "policy.c", "policy_test.c", "README.md"]
+    wanted = {"policy.h", "policy.c", "policy_test.c", "README.md"}
+    assert wanted <= {f.name for f in made.files}
     line = (
         "import sys; from alula.firmware_export.c_export import export_c; export_c(*sys.argv[1:])"
     )

@@ -11,6 +11,7 @@ from runpy import run_path
 import pytest
 
 from alula.firmware_export.c_export import export_c
+from alula.firmware_export.quantise import FORMATS
 from alula.policies.contract import ActionEntry, Contract, ObservationEntry
 from alula.policies.onnx_file import write_policy
 
@@ -48,16 +49,19 @@ def small_policy():
     return replace(network, weights=(network.weights[0], 30.0 * network.weights[1])), contract
 
 
+def all_histories():
+    return example["make_policy"](sensor_history=3, past_actions=4, hidden=(20, 7))
+
+
 POLICIES = {
     "small": (small_policy, {"a": 1, "previous_action": 2}),
     "usual": (example["make_policy"], {"previous_action": 4}),
     "GRU": (example["make_gru_policy"], {"previous_action": 4}),
-    "all histories": (
-        lambda: example["make_policy"](sensor_history=3, past_actions=4, hidden=(20, 7)),
-        {"previous_action": 4, "velocity_w": 3},
-    ),
+    "all histories": (all_histories, {"previous_action": 4, "velocity_w": 3}),
+    "int8-float": (all_histories, {"previous_action": 4, "velocity_w": 3}),
+    "int8-int16": (all_histories, {"previous_action": 4, "velocity_w": 3}),
 }
-"""Policies, and floats of a sample of each of their histories, in contract order."""
+"""Policies, and floats of a sample of each of their histories, in contract order; some are named after their format."""
 
 
 def fuzzer(folder, name, change=str):
@@ -66,7 +70,8 @@ def fuzzer(folder, name, change=str):
         pytest.skip("no clang with libFuzzer (Debian: clang, libclang-rt-dev)")
     make, rings = POLICIES[name]
     write_policy(folder / "policy.onnx", *make())
-    made = export_c(folder / "policy.onnx", folder / "c")
+    formats = [name] * 3 if name in FORMATS else None
+    made = export_c(folder / "policy.onnx", folder / "c", formats=formats)
     source = made.folder / "policy.c"
     source.write_text(change(source.read_text()))
     command = ["clang", "-std=gnu99", "-g", "-O2", "-fno-sanitize-recover=all"]
