@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alula.errors import AlulaError
 from alula.firmware_export.c_layers import KERNELS, Format, Layers, c_layers
 from alula.firmware_export.c_text import c_float, comment, fill, identifiers, table
 from alula.firmware_export.quantise import network_step
@@ -22,6 +23,8 @@ LOST_STEPS = 10
 FACTOR_NOTE = "powers of two by which the inputs are multiplied and the int8 rows divided"
 QUANTISED_TOLERANCE = 1e-3
 """POLICY_GOLDEN_TOLERANCE with int16 activations: a last bit of an input may turn one whole number into the next."""
+MAX_TIME_US = 2**31 - 1
+"""Longest pause and age that the C counts with [us]."""
 RESTART_STEPS = 10
 """Shortest pause that may start the histories anew [steps]; the longest history where that is longer."""
 
@@ -166,6 +169,13 @@ def _header_marks(contract: Contract, fields: list[_Field]) -> dict[str, str]:
     supplied = [f for f in fields if not f.own]
     # age limit = largest age in training + STALE_STEPS steps
     stale = [round(1e6 * f.entry.delay) + STALE_STEPS * step_us for f in supplied]
+    restart_us = step_us * max(longest, RESTART_STEPS)
+    if step_us < 1 or min(stale) < 0 or max(restart_us, *stale) > MAX_TIME_US:
+        raise AlulaError(
+            f"steps of {contract.control_dt:g} s with delays of {[f.entry.delay for f in supplied]} s "
+            f"and {longest} samples of history; the C allows steps from 1e-06 s and times to "
+            f"{1e-6 * MAX_TIME_US:.0f} s"
+        )
     actions = action_names(contract)
     notes = [
         f"{comment(a.name)}: {comment(a.meaning)}, -1 is {a.low:g}, +1 is {a.high:g} [{comment(a.unit)}]"
@@ -174,7 +184,7 @@ def _header_marks(contract: Contract, fields: list[_Field]) -> dict[str, str]:
     return {
         "STEP_US": str(step_us),
         "EARLY_US": str(step_us // 8),
-        "RESTART_US": str(step_us * max(longest, RESTART_STEPS)),
+        "RESTART_US": str(restart_us),
         "LOST_STEPS": str(LOST_STEPS),
         "STALE_US": ", ".join(f"{s}u" for s in stale),
         "FIELD_INDICES": _enum("FIELD", [f.name for f in supplied]),

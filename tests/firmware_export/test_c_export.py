@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from runpy import run_path
 
@@ -336,6 +337,19 @@ def test_bad_policy_leaves_no_folder(tmp_path):
         with pytest.raises(AlulaError, match="not an ONNX file"):
             export(tmp_path / "bad.onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("control_dt", "delay"), [(1e-7, 0.0), (300.0, 0.0), (0.01, 3000.0), (0.01, -1.0)]
+)
+def test_times_that_the_c_cannot_count(tmp_path, control_dt, delay):
+    network, contract = recorder()
+    entries = (replace(contract.observation[0], delay=delay), contract.observation[1])
+    contract = replace(contract, control_dt=control_dt, observation=entries)
+    write_policy(tmp_path / "policy.onnx", network, contract)
+    with pytest.raises(AlulaError, match=r"steps of .* the C allows steps from 1e-06 s .* 2147 s$"):
+        export_c(tmp_path / "policy.onnx", tmp_path / "c")
+    assert not (tmp_path / "c").exists()
 
 
 def test_onnx_target_is_the_same_file(tmp_path):
