@@ -103,7 +103,7 @@ typedef struct {
 /* Prepare a robot: policy_reset, the limits to their defaults and the counters to zero. */
 void policy_init(policy_t *policy);
 
-/* Forget the past. Before take-off. Limits and counters stay. */
+/* Forget the past. Before take-off. Limits and counters stay; held_in_a_row begins anew. */
 void policy_reset(policy_t *policy);
 
 /* All fields of an observation were measured at this time. */
