@@ -15,8 +15,11 @@ from alula.tasks.track import PREVIEW_S
 
 CLOSE = 0.02
 """Actions nearer than this agree [-]."""
-AGREES = 0.05
-"""Root mean square difference up to which the recorded actions count as the policy's [-]."""
+AGREES, AGREES_ABS = 0.1, 1e-3
+"""Root mean square difference up to which the recorded actions count as the policy's, if nothing explains it:
+a share of how much they vary, or this much [-]."""
+EXACT, EXACT_ABS = 0.01, 1e-4
+"""The same, up to which no explanation is looked for."""
 CLEARLY = 3.0
 """A hypothesis must lessen the difference by this factor to be named."""
 MAX_STEPS = 20_000
@@ -36,6 +39,8 @@ class Agreement:
     """Of the actions (A)."""
     rms_actions: tuple[float, ...]
     """The same for each action [-] (A)."""
+    varies: float
+    """Standard deviation of the recorded actions over time [-]."""
     close: float
     """Share of actions nearer than CLOSE [-]."""
     steps: int
@@ -50,6 +55,11 @@ class Agreement:
     """(T, A)."""
     policy: np.ndarray
     """(T, A)."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the recorded actions are the policy's."""
+        return self.suspicion is None and self.rms <= max(AGREES * self.varies, AGREES_ABS)
 
 
 Fields = dict[str, np.ndarray]
@@ -77,13 +87,18 @@ def compare(recording: Recording, policy: Policy) -> Agreement | str:
     skip = round(WARM_UP_S / dt) if contract.recurrent_state_size else 0
     skip = min(skip, len(time) // 2)
     answered, rms = difference(fields)
+    varies = float(np.sqrt(np.mean(np.var(action[skip:], axis=0))))
     suspicion, better = None, rms
-    if rms > AGREES:
+    if rms > max(EXACT * varies, EXACT_ABS):
         trials = {text: difference(change(fields))[1] for text, change in HYPOTHESES.items()}
-        order, reordered = _best_order(answered[skip:], action[skip:])
+        order = _best_order(answered[skip:], action[skip:])
         if order is not None:
-            names = [contract.action[k].name for k in order]
-            trials[f"the commands are in the order {', '.join(names)}"] = reordered
+            names = ", ".join(contract.action[k].name for k in order)
+            # recorded[j] is the policy's order[j]
+            ordered = _answers(policy, fields, past[..., np.argsort(order)])[:, order]
+            trials[f"the commands are in the order {names}"] = float(
+                np.sqrt(np.mean((ordered - action)[skip:] ** 2))
+            )
         best = min(trials, key=lambda text: trials[text])
         if trials[best] * CLEARLY < rms:
             suspicion, better = best, trials[best]
@@ -93,6 +108,7 @@ def compare(recording: Recording, policy: Policy) -> Agreement | str:
         rms=rms,
         names=tuple(a.name for a in contract.action),
         rms_actions=tuple(float(v) for v in np.sqrt(np.mean(apart**2, axis=0))),
+        varies=varies,
         close=float(np.mean(apart < CLOSE)),
         steps=len(apart),
         suspicion=suspicion,
@@ -251,17 +267,15 @@ def _answers(policy: Policy, fields: Fields, past: np.ndarray) -> np.ndarray:
     return np.concatenate([controller(row[None]) for row in rows])
 
 
-def _best_order(answered: np.ndarray, recorded: np.ndarray) -> tuple[tuple[int, ...] | None, float]:
+def _best_order(answered: np.ndarray, recorded: np.ndarray) -> list[int] | None:
     """The order of the policy's actions that fits the recorded ones best, if not their own."""
     count = answered.shape[1]
     if count > 6:
-        return None, np.inf
+        return None
     squares = np.mean((answered[:, :, None] - recorded[:, None, :]) ** 2, axis=0)
     own = tuple(range(count))
     best = min(permutations(own), key=lambda p: sum(squares[k, j] for j, k in enumerate(p)))
-    if best == own:
-        return None, np.inf
-    return best, float(np.sqrt(np.mean([squares[k, j] for j, k in enumerate(best)])))
+    return None if best == own else list(best)
 
 
 def _on(names: tuple[str, ...], change: Callable[[np.ndarray], np.ndarray]) -> Callable:

@@ -209,6 +209,7 @@ def _gap_json(g: Gap) -> dict[str, Any]:
     return {
         "horizon_s": g.horizon_s,
         "windows": g.windows,
+        "diverged": g.diverged,
         **{
             key: {"sim": d.sim, "bias": d.bias, "hold": d.hold, "constant": d.constant}
             for key, d in g.quantities.items()
@@ -219,7 +220,9 @@ def _gap_json(g: Gap) -> dict[str, Any]:
 def _agreement_json(a: Agreement) -> dict[str, Any]:
     return {
         "source": a.source,
+        "agrees": a.agrees,
         "rms": a.rms,
+        "varies": a.varies,
         "rms_actions": a.rms_actions,
         "close": a.close,
         "steps": a.steps,

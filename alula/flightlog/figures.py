@@ -90,7 +90,13 @@ def tracking_figures(tracking: Tracking) -> list[Figure]:
     p, r = tracking.position_w, tracking.reference_w
     above = chart(
         [
-            Line(x=r[:, 0], y=r[:, 1], style="ink thin dashed"),
+            # a point that stays is no line
+            Line(
+                x=r[:, 0],
+                y=r[:, 1],
+                style="ink thin dashed",
+                dots=bool(np.ptp(r, axis=0).max() < 0.01),
+            ),
             Line(x=p[:, 0], y=p[:, 1], style="s0 thin"),
         ],
         Axes(x_label="x [m]", y_label="y [m]", equal=True, height=260),

@@ -22,7 +22,9 @@ LEAD_S = 0.3
 """Commands needed before a window, from which its rotors' speeds follow [s]."""
 GAP_S = 0.06
 """A window with a longer pause in the states or the commands is left out [s]."""
-MAX_WINDOWS = 4000
+MAX_WINDOWS = 2000
+DIVERGED = 1e6
+"""A prediction beyond this in any SI unit has diverged."""
 POSITION = ("position_x_m", "position_y_m", "position_z_m")
 
 
@@ -55,6 +57,8 @@ class Gap:
     """When each window ends [s] (W,)."""
     errors: dict[str, np.ndarray]
     """Predicted minus recorded at the end of each window, by quantity (W, 3)."""
+    diverged: int
+    """Further windows, left out, in which the prediction left all bounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +98,28 @@ def measure_gap(recording: Recording, robot: Multirotor) -> tuple[Gap, ...] | st
     dt = float(np.clip(np.median(np.diff(states[POSITION[0]])), 0.002, 0.02))
     if hi - lo < LEAD_S + HORIZONS_S[0] + 2 * dt:
         return f"states and commands overlap for {max(hi - lo, 0.0):.2f} s"
+    # begin at a sample: of regular samples none is interpolated then
+    lo = float(states[POSITION[0]][np.searchsorted(states[POSITION[0]], lo)])
     grid = _grid(recording, throttle, robot, lo, hi, dt)
-    pauses = [_pauses(t) for t in (states[POSITION[0]], states[RATES[0]], throttle.time_s)]
+    streams = {
+        "positions": states[POSITION[0]],
+        "body rates": states[RATES[0]],
+        "commands": throttle.time_s,
+    }
+    pauses = [_pauses(t) for t in streams.values()]
     gaps = []
     for horizon in HORIZONS_S:
         index = _windows(recording, grid, round(horizon / dt), pauses)
-        if len(index):
-            gaps.append(_gap(grid, robot, index, round(horizon / dt)))
-    return tuple(gaps) or "no window of 0.5 s without a pause in the log"
+        found = _gap(grid, robot, index, round(horizon / dt)) if len(index) else None
+        if found is not None:
+            gaps.append(found)
+    if gaps:
+        return tuple(gaps)
+    slow = max((float(np.median(np.diff(t))), n) for n, t in streams.items())
+    return (
+        f"no {HORIZONS_S[0]:g} s without a pause of more than {1e3 * GAP_S:.0f} ms while the policy flew; the "
+        f"{slow[1]} come every {1e3 * slow[0]:.3g} ms"
+    )
 
 
 def _pauses(time_s: np.ndarray) -> list[tuple[float, float]]:
@@ -173,14 +191,20 @@ def _windows(
     return index[:: -(-len(index) // MAX_WINDOWS)] if len(index) else index
 
 
-def _gap(grid: _Grid, robot: Multirotor, index: np.ndarray, horizon: int) -> Gap:
+def _gap(grid: _Grid, robot: Multirotor, index: np.ndarray, horizon: int) -> Gap | None:
+    """The departures; None where every prediction diverged."""
     end = _predict(grid, robot, index, horizon)
+    rows = np.stack(end.rows()[:13], axis=1)
+    sound = np.isfinite(rows).all(axis=1) & (np.abs(rows) < DIVERGED).all(axis=1)
+    diverged, index, rows = int((~sound).sum()), index[sound], rows[sound]
+    if not len(index):
+        return None
     stop = index + horizon
     errors = {
-        "position_m": np.stack(end.position_w, axis=1) - grid.position_w[stop],
-        "velocity_m_s": np.stack(end.velocity_w, axis=1) - grid.velocity_w[stop],
-        "attitude_rad": rotation_vector(grid.rot_wb[stop], attitude(np.stack(end.quat_wb, axis=1))),
-        "body_rate_rad_s": np.stack(end.angular_velocity_b, axis=1) - grid.angular_velocity_b[stop],
+        "position_m": rows[:, 0:3] - grid.position_w[stop],
+        "velocity_m_s": rows[:, 3:6] - grid.velocity_w[stop],
+        "attitude_rad": rotation_vector(grid.rot_wb[stop], attitude(rows[:, 6:10])),
+        "body_rate_rad_s": rows[:, 10:13] - grid.angular_velocity_b[stop],
     }
     hold = hold_errors(grid, index, horizon)
     constant = _constant(grid, index, horizon) | {
@@ -200,6 +224,7 @@ def _gap(grid: _Grid, robot: Multirotor, index: np.ndarray, horizon: int) -> Gap
         },
         time_s=grid.time_s[stop],
         errors=errors,
+        diverged=diverged,
     )
 
 
@@ -221,13 +246,17 @@ def _predict(grid: _Grid, robot: Multirotor, index: np.ndarray, horizon: int) ->
         angular_velocity_b=list(grid.angular_velocity_b[index].T),
         rotor_fraction=list(grid.rotor_fraction[index].T),
     )
+    time, value = grid.throttle.time_s, np.clip(grid.throttle.value, 0.0, 1.0)
+    # Integral of the held commands up to each: linear in between, so a step's mean is exact.
+    area = np.zeros_like(value)
+    area[1:] = np.cumsum(value[:-1] * np.diff(time)[:, None], axis=0)
+    edges = grid.time_s[index] + dt * np.arange(horizon * substeps + 1)[:, None]
+    integral = np.stack([np.interp(edges, time, column) for column in area.T])
+    mean_throttle = np.diff(integral, axis=1) / dt
     # A diverging prediction is a finding, not an error.
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(horizon * substeps):
-            # the command that holds in the middle of the step
-            now = grid.time_s[index] + (step + 0.5) * dt
-            throttle = np.clip(grid.throttle.held(now), 0.0, 1.0)
-            state = rk4_step(state, list(throttle.T), params, calm, geometry, dt)
+            state = rk4_step(state, list(mean_throttle[:, step]), params, calm, geometry, dt)
     return state
 
 

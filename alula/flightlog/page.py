@@ -7,7 +7,7 @@ from pathlib import Path
 import alula
 from alula.evaluation.page import figures, page, section, table
 from alula.flightlog import figures as fig
-from alula.flightlog.agreement import AGREES, Agreement
+from alula.flightlog.agreement import Agreement
 from alula.flightlog.analyse import FlightReport
 from alula.flightlog.gap import Gap
 from alula.flightlog.recording import Event
@@ -169,11 +169,11 @@ def _triple(values: tuple[float, float, float], scale: float) -> str:
 
 def agreement_words(a: Agreement) -> str:
     """The agreement in a sentence or two."""
-    verdict = "The recorded actions are the policy's" if a.rms <= AGREES else (
+    verdict = "The recorded actions are the policy's" if a.agrees else (
         "The recorded actions are NOT those of the policy"
     )  # fmt: skip
     words = (
-        f"{verdict}: root mean square difference {a.rms:.3g}, {100 * a.close:.3g} % within 0.02, "
+        f"{verdict}: root mean square difference {a.rms:.3g} where they vary by {a.varies:.2g}, {100 * a.close:.3g} % within 0.02, "
         f"{a.steps} steps; {a.source}."
     )
     if a.suspicion:
