@@ -14,7 +14,7 @@ from alula.identification.intervals import (
 )
 from alula.identification.logs import FlightLog, Signal
 from alula.identification.noise import resting_interval, resting_noise
-from alula.identification.openloop import _angle, _turn
+from alula.identification.openloop import rotation_vector, turn
 from alula.identification.thrust import fit_asymmetric, fit_symmetric, lagged_throttle
 
 
@@ -157,9 +157,11 @@ def test_no_rest():
 
 def test_turn_and_angle_by_hand():
     # 90 degrees about z maps x to y; its length comes back
-    turn = _turn(np.array([[0.0, 0.0, np.pi / 2]]))
-    np.testing.assert_allclose(turn[0] @ [1, 0, 0], [0, 1, 0], atol=1e-9)
-    np.testing.assert_allclose(_angle(np.eye(3)[None], turn), [[0, 0, np.pi / 2]], atol=1e-9)
+    quarter = turn(np.array([[0.0, 0.0, np.pi / 2]]))
+    np.testing.assert_allclose(quarter[0] @ [1, 0, 0], [0, 1, 0], atol=1e-9)
+    np.testing.assert_allclose(
+        rotation_vector(np.eye(3)[None], quarter), [[0, 0, np.pi / 2]], atol=1e-9
+    )
 
 
 def test_written_out_quantiles_against_scipy():
