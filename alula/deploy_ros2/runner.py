@@ -85,8 +85,10 @@ class PolicyRunner:
         limits = _stale_limits(contract, stale or {})
         if not 0 <= lost_steps <= 1_000_000:
             raise AlulaError(f"lost_steps is {lost_steps}; allowed: 0 to 1000000")
-        self._low = np.array([a.low for a in contract.action], np.float32)
-        self._high = np.array([a.high for a in contract.action], np.float32)
+        self.low = np.array([a.low for a in contract.action], np.float32)
+        """Commands at action -1 [unit] (A)."""
+        self.high = np.array([a.high for a in contract.action], np.float32)
+        """Commands at action +1 [unit] (A)."""
         self._supplied = np.zeros(contract.supplied_size, np.float32)
         self._steps = _engine(engine, policy, limits, lost_steps)
         self.self_test_difference = _self_test(self._steps, policy)
@@ -118,7 +120,7 @@ class PolicyRunner:
                 status = self._steps.no_time()
             action = self._steps.action.copy()
             # ((1 - a) low + (1 + a) high) / 2: at both ends exactly the limits
-            command = 0.5 * ((1.0 - action) * self._low + (1.0 + action) * self._high)
+            command = 0.5 * ((1.0 - action) * self.low + (1.0 + action) * self.high)
         return Step(action=action, command=command, status=Status(status))
 
 
