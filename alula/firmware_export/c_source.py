@@ -21,7 +21,7 @@ STALE_STEPS = 3
 LOST_STEPS = 10
 """Held steps after which the policy counts as lost."""
 FACTOR_NOTE = "powers of two by which the inputs are multiplied and the int8 rows divided"
-QUANTISED_TOLERANCE = 1e-3
+QUANTISED_TOLERANCE = 5e-3
 """POLICY_GOLDEN_TOLERANCE with int16 activations: a last bit of an input may turn one whole number into the next."""
 MAX_TIME_US = 2**31 - 1
 """Longest pause and age that the C counts with [us]."""

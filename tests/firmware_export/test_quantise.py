@@ -16,6 +16,7 @@ from alula.firmware_export.host import build_host
 from alula.firmware_export.qemu import LINK_FLAGS, Board
 from alula.firmware_export.quantise import (
     FORMATS,
+    Format,
     activation_bits,
     dense_int8_float,
     dense_int8_int16,
@@ -37,7 +38,7 @@ example = run_path(str(Path(__file__).parents[1] / "policies" / "example.py"))
 
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-INT8 = "int8-float", "int8-int16"
+INT8: tuple[Format, ...] = ("int8-float", "int8-int16")
 MODEL = {"int8-float": dense_int8_float, "int8-int16": dense_int8_int16}
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc to compile the kernels")
 
@@ -342,8 +343,11 @@ def test_exported_policies_answer_as_the_model(tmp_path, name, made):
     write_policy(tmp_path / "policy.onnx", *made)
     policy = load_policy(tmp_path / "policy.onnx")
     count = len(matrices(policy.network))
-    mixed = [tuple(FORMATS[(i + k) % 3] for i in range(count)) for k in range(3)]
-    for k, formats in enumerate([*((f,) * count for f in INT8), *mixed]):
+    mixed: list[tuple[Format, ...]] = [
+        tuple(FORMATS[(i + k) % 3] for i in range(count)) for k in range(3)
+    ]
+    mixed += [(f,) * count for f in INT8]
+    for k, formats in enumerate(mixed):
         folder = tmp_path / str(k)
         export = export_c(tmp_path / "policy.onnx", folder, formats=formats)
         command = ["gcc", "-std=c99", "-O2", *STRICT, "-Werror", "-c", "policy.c"]
@@ -356,7 +360,7 @@ def test_exported_policies_answer_as_the_model(tmp_path, name, made):
         controller = Controller(step, policy.network.state_size, len(golden.supplied))
         wanted = replay(policy.contract, controller, golden.supplied)
         answers = np.stack([host.run(supplied) for supplied in golden.supplied])
-        tolerance = 1e-3 if "int8-int16" in formats else 1e-5
+        tolerance = 5e-3 if "int8-int16" in formats else 1e-5
         assert np.abs(answers - wanted).max() < tolerance
         assert host.self_test() < tolerance
         defined = f"#define POLICY_GOLDEN_TOLERANCE {tolerance:g}f"
