@@ -343,11 +343,8 @@ def test_exported_policies_answer_as_the_model(tmp_path, name, made):
     write_policy(tmp_path / "policy.onnx", *made)
     policy = load_policy(tmp_path / "policy.onnx")
     count = len(matrices(policy.network))
-    mixed: list[tuple[Format, ...]] = [
-        tuple(FORMATS[(i + k) % 3] for i in range(count)) for k in range(3)
-    ]
-    mixed += [(f,) * count for f in INT8]
-    for k, formats in enumerate(mixed):
+    turned = [tuple(FORMATS[(i + k) % 3] for i in range(count)) for k in range(3)]
+    for k, formats in enumerate([*turned, *((f,) * count for f in INT8)]):
         folder = tmp_path / str(k)
         export = export_c(tmp_path / "policy.onnx", folder, formats=formats)
         command = ["gcc", "-std=c99", "-O2", *STRICT, "-Werror", "-c", "policy.c"]
