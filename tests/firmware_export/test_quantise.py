@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from runpy import run_path
 
@@ -343,8 +344,9 @@ def test_exported_policies_answer_as_the_model(tmp_path, name, made):
     write_policy(tmp_path / "policy.onnx", *made)
     policy = load_policy(tmp_path / "policy.onnx")
     count = len(matrices(policy.network))
-    turned = [tuple(FORMATS[(i + k) % 3] for i in range(count)) for k in range(3)]
-    for k, formats in enumerate([*turned, *((f,) * count for f in INT8)]):
+    choices: list[Sequence[Format]] = [[f] * count for f in INT8]
+    choices += [[FORMATS[(i + k) % 3] for i in range(count)] for k in range(3)]
+    for k, formats in enumerate(choices):
         folder = tmp_path / str(k)
         export = export_c(tmp_path / "policy.onnx", folder, formats=formats)
         command = ["gcc", "-std=c99", "-O2", *STRICT, "-Werror", "-c", "policy.c"]
