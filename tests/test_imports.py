@@ -31,6 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Parts of the package and the parts each may import; a part may import itself. Parts not named here
 (training, evaluation, presets, build, the command line) stand above and may import any of these."""
+SIMULATED_ROBOT = {"alula.deploy_ros2.sim_node", "alula.deploy_ros2.sim_multirotor"}
+"""What stands where the hardware would; nothing else of deploy_ros2 may import these or a simulator."""
 ABOVE = {"build", "presets", "cli", "commands", "fly"}
 
 
@@ -83,7 +85,11 @@ def test_data_runs_down_the_path_and_never_back(path):
     allowed = MAY_IMPORT.get(part)
     for module in imported(path):
         target = part_of(module)
-        if allowed is None:
+        if module_of(path) in SIMULATED_ROBOT:
+            assert target in {"deploy_ros2", "sim", "tasks"} | CONTRACT | {"robots"}
+        elif module in SIMULATED_ROBOT:
+            pytest.fail(f"{module_of(path)} imports the simulated robot")
+        elif allowed is None:
             assert part in ABOVE or target not in {"cli", "commands", "fly"}, (
                 f"{module_of(path)} imports the command line ({module})"
             )
