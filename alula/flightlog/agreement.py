@@ -194,8 +194,11 @@ def _assembled(recording: Recording, contract: Contract) -> _Found | str:
         time = time[:MAX_STEPS]
     answered = _answered_at(recording, time)
     position, quat, velocity, rates = (s.held(answered) for s in known)
+    reference = recording.reference_w
+    wanted_w = np.zeros(3) if reference is None else reference_at(reference, time)
     fields: Fields = {
-        "position_w": position,
+        # a hovering policy knows no reference: its world begins there
+        "position_w": position - wanted_w,
         "rot_wb": attitude(quat).reshape(-1, 9),
         "velocity_w": velocity,
         "angular_velocity_b": rates,

@@ -1,5 +1,6 @@
 """A rosbag2 of a policy's flight."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from alula.flightlog.recording import (
     Series,
     counter_growth,
 )
-from alula.identification.logs import read_log
+from alula.identification.logs import FlightLog, Signal, read_log
 from alula.identification.rosbag import DIAGNOSTICS, Bag, Topic, read_bag
 from alula.identification.rosbag_messages import PX4_MOTORS, PX4_SETPOINT
 from alula.identification.rosbag_signals import in_order, measured_time
@@ -23,6 +24,13 @@ _LEVELS: dict[int, Level] = {0: "info", 1: "warning", 2: "error", 3: "error"}
 _WARNING = 30
 """Severity of a warning in rcl_interfaces/Log; errors are 40, fatal ones 50."""
 MAX_TEXT = 300
+MAX_COUNTERS = 100
+PATH_S = 0.005
+"""Samples of a reference trajectory [s]."""
+MAX_PATH = 1_000_000
+NODE_STATES = ("policy", "hold", "land", "release", "stop", "not active")
+"""What a status of policy_node begins with: who is in command."""
+POSITION = ("position_x_m", "position_y_m", "position_z_m")
 
 
 def record_bag(path: str, topics: dict[str, str]) -> Recording:
@@ -41,17 +49,23 @@ def record_bag(path: str, topics: dict[str, str]) -> Recording:
     found = {role: bag.of(role, topics) for role in ("odometry", "command", "reference", "joints")}
     measured = found["odometry"] or found["joints"]
     for role, topic in found.items():
-        if topic is None and role != "joints":
+        if topic is None and role in ("odometry", "command"):
             gaps.append(f"no topic that could be the {role}")
         elif topic is not None:
             gaps += _oddities(topic)
-    reference, velocity = _reference(found["reference"])
-    command = found["command"]
+    command, wanted = found["command"], found["reference"]
     loop = _loop(command, measured, gaps) if command is not None else None
-    events, counters = _diagnostics(bag)
+    events, counters, flying = _diagnostics(bag)
     span = (signals.start_s, signals.end_s)
     if loop is not None:
         span = (float(loop.sent_s[0]), float(loop.sent_s[-1]))
+    flying = tuple((max(a, span[0]), min(b, span[1])) for a, b in flying)
+    flying = tuple((a, b) for a, b in flying if b > a) or (span,)
+    reference, velocity = _reference(wanted, gaps) if wanted else (None, None)
+    if reference is None:
+        reference = _staying(signals, flying[0][0])
+        if reference is not None:
+            gaps.append("no reference in the bag: taken as the position when the policy took over")
     return Recording(
         path=path,
         format="rosbag2",
@@ -63,7 +77,7 @@ def record_bag(path: str, topics: dict[str, str]) -> Recording:
         compute_s=None,
         inputs=None,
         action=None,
-        flying=(span,),
+        flying=flying,
         events=tuple(events),
         counters=counters,
         gaps=tuple(gaps),
@@ -77,16 +91,53 @@ def _oddities(topic: Topic) -> list[str]:
     return notes
 
 
-def _reference(topic: Topic | None) -> tuple[Series | None, Series | None]:
-    if topic is None:
-        return None, None
+def _reference(topic: Topic, gaps: list[str]) -> tuple[Series | None, Series | None]:
+    """Reference position and velocity; a trajectory's between its points as the cubic that they define."""
     time, keep, _ = measured_time(topic)
     time, value = in_order(time[keep], topic.value[keep])
-    if len(time) < 1:
+    if not len(time):
         return None, None
-    moving = topic.type.endswith("MultiDOFJointTrajectory") or topic.type == PX4_SETPOINT
-    known = moving and np.isfinite(value[:, 3:6]).all()
-    return Series(time, value[:, :3]), Series(time, value[:, 3:6]) if known else None
+    if topic.type.endswith("MultiDOFJointTrajectory"):
+        return _path(time, value.reshape(len(time), -1, 7))
+    if topic.type == PX4_SETPOINT:
+        known = np.isfinite(value[:, 3:6]).all()
+        return Series(time, value[:, :3]), Series(time, value[:, 3:6]) if known else None
+    jumps = int(np.sum(np.abs(np.diff(value[:, :3], axis=0)).max(axis=1) > 0.05))
+    if jumps:
+        gaps.append(
+            f"{topic.name} jumps {jumps} times; the tracking error counts from the set-point itself, the way to it "
+            "included"
+        )
+    return Series(time, value[:, :3]), None
+
+
+def _path(time: np.ndarray, points: np.ndarray) -> tuple[Series, Series]:
+    """A path (T, P, 7) of messages, each valid until the next, sampled every PATH_S."""
+    from scipy.interpolate import CubicHermiteSpline
+
+    until = np.append(time[1:], np.inf)
+    at = time[:, None] + points[:, :, 0]
+    use = (at < until[:, None] - 1e-6) & np.concatenate(
+        (np.ones((len(time), 1), bool), np.diff(at, axis=1) > 0.0), axis=1
+    )
+    at, rows = in_order(at[use], points[use][:, 1:])
+    if len(at) < 2:
+        return Series(at, rows[:, :3]), Series(at, rows[:, 3:])
+    spline = CubicHermiteSpline(at, rows[:, :3], rows[:, 3:])
+    fine = np.linspace(at[0], at[-1], min(int((at[-1] - at[0]) / PATH_S) + 2, MAX_PATH))
+    return Series(fine, spline(fine)), Series(fine, spline(fine, 1))
+
+
+def _staying(signals: FlightLog, start_s: float) -> Series | None:
+    """The position at which the policy took over: policy_node stays there until it is told otherwise."""
+    if not signals.has(*POSITION):
+        return None
+    here = [np.interp(start_s, *_pair(signals.signals[n])) for n in POSITION]
+    return Series(np.array([start_s]), np.array([here]))
+
+
+def _pair(signal: Signal) -> tuple[np.ndarray, np.ndarray]:
+    return signal.time_s, signal.value
 
 
 def _loop(command: Topic, measured: Topic | None, gaps: list[str]) -> Loop:
@@ -127,8 +178,14 @@ def _loop(command: Topic, measured: Topic | None, gaps: list[str]) -> Loop:
     return Loop(sent_s=sent, latency_s=since, meaning=meaning, every_command=True)
 
 
-def _diagnostics(bag: Bag) -> tuple[list[Event], dict[str, int]]:
-    """An event for each change of a status, one for each warning in /rosout; and the counters' growth."""
+def _diagnostics(
+    bag: Bag,
+) -> tuple[list[Event], dict[str, int], tuple[tuple[float, float], ...]]:
+    """What was said, by how much the counters grew, and when policy_node said that the policy was in command.
+
+    An event for each change of a status and one for each warning in /rosout.
+    """
+    in_command: list[tuple[float, bool]] = []
     events: list[Event] = []
     last: dict[str, tuple[int, str]] = {}
     counted: dict[tuple[str, str], list[int]] = {}
@@ -139,6 +196,9 @@ def _diagnostics(bag: Bag) -> tuple[list[Event], dict[str, int]]:
                 events.append(_event(time, level, message.name, message.msg))
             continue
         for status in message.status:
+            state = status.message.split(":")[0]
+            if state in NODE_STATES:
+                in_command.append((time, state == NODE_STATES[0]))
             now = (_number(status.level), status.message)
             if last.get(status.name) != now:
                 # the first word of a node that all is well is no event
@@ -147,14 +207,31 @@ def _diagnostics(bag: Bag) -> tuple[list[Event], dict[str, int]]:
                     events.append(_event(time, level, status.name, status.message))
                 last[status.name] = now
             for pair in status.values:
-                if pair.key in COUNTERS and pair.value.strip().isdigit():
-                    counted.setdefault((status.name, pair.key), []).append(int(pair.value[:12]))
+                key = pair.key.removeprefix("count ")
+                known = key in COUNTERS or (key != pair.key and len(counted) < MAX_COUNTERS)
+                if known and pair.value.strip().isdigit():
+                    counted.setdefault((status.name, key), []).append(int(pair.value[:12]))
     counters: dict[str, int] = {}
     for (_, key), values in counted.items():
-        growth = max(values) if key == "held_in_a_row" else counter_growth(np.array(values))
+        # a check is counted only from its first time on
+        first = [] if key in COUNTERS else [0]
+        growth = max(values) if key == "held_in_a_row" else counter_growth(np.array(first + values))
         counters[key] = counters.get(key, 0) + growth
     events.sort(key=lambda e: e.time_s)
-    return events[:MAX_EVENTS], counters
+    spans = pairwise([*in_command, (np.inf, False)])
+    flying = [(a, b) for (a, on), (b, _) in spans if on]
+    return events[:MAX_EVENTS], counters, _joined(flying)
+
+
+def _joined(spans: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Spans of which each begins where the one before ends, as one."""
+    out: list[tuple[float, float]] = []
+    for a, b in spans:
+        if out and a <= out[-1][1]:
+            out[-1] = (out[-1][0], b)
+        else:
+            out.append((a, b))
+    return tuple(out)
 
 
 def _event(time: float, level: Level, source: str, text: str) -> Event:

@@ -19,6 +19,8 @@ Row = tuple[float, list[float]]
 
 ODOMETRY_SIZE = 13
 """position_w (3), quat_wb scalar first (4), velocity_b (3), angular_velocity_b (3)."""
+TRAJECTORY_POINTS = 9
+"""Points taken from a trajectory; the next message brings more."""
 MAX_VALUES = 64
 """Numbers taken from an array; longer ones are no actuator commands."""
 
@@ -75,9 +77,14 @@ def _joints(m: Any) -> Row:
 
 
 def _trajectory(m: Any) -> Row:
-    point = m.points[0]
-    velocity = _vector(point.velocities[0].linear) if len(point.velocities) else [0.0] * 3
-    return _stamp(m), [*_vector(point.transforms[0].translation), *velocity]
+    # the first points, each as time from the message's stamp, position, velocity; the last repeated
+    rows = []
+    for point in m.points[:TRAJECTORY_POINTS]:
+        ahead = point.time_from_start.sec + 1e-9 * point.time_from_start.nanosec
+        velocity = _vector(point.velocities[0].linear) if len(point.velocities) else [0.0] * 3
+        rows.append([ahead, *_vector(point.transforms[0].translation), *velocity])
+    rows += rows[-1:] * (TRAJECTORY_POINTS - len(rows))
+    return _stamp(m), [v for row in rows for v in row]
 
 
 MESSAGES: dict[str, Callable[[Any], Row]] = {

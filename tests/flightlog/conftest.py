@@ -19,6 +19,8 @@ from alula.sim.multirotor.simulator import nominal_params
 
 EPOCH_NS = 1_700_000_000_000_000_000
 DT = 0.01
+AIM = (0.03, 0.0, -0.04)
+"""Reference of the flight of the fixtures [m]."""
 PAST = 0.05
 """Weight of the last action in the policy."""
 ROBOT = replace(load_robot("crazyflie-l2f"), rotor_lag_up=0.04, rotor_lag_down=0.05)
@@ -91,6 +93,7 @@ def fly(
     latency: np.ndarray | None = None,
     skipped: tuple[int, ...] = (),
     force_w: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    reference: tuple[float, float, float] = (0.0, 0.0, 0.0),
     gusts: float = 0.3,
     dither: float = 0.0,
     seed: int = 0,
@@ -123,7 +126,9 @@ def fly(
         if k % 40 == 0:
             shake = rng.uniform(-dither, dither, 4)
             kick = rng.uniform(-gusts, gusts, 3)
-        supplied = np.concatenate((x[:3], rot_from_quat(x[6:10]).ravel(), x[3:6], x[10:13]))
+        supplied = np.concatenate(
+            (x[:3] - reference, rot_from_quat(x[6:10]).ravel(), x[3:6], x[10:13])
+        )
         following = throttle
         if np.isfinite(latency[k]):
             observed = history.observe(supplied[None].astype(np.float32))
@@ -266,7 +271,7 @@ def write_flight(
 def flown(policy: Policy, robot: Multirotor) -> Flown:
     """Eight seconds with a latency of 2 to 4 ms and three steps without a command."""
     latency = 0.003 + 0.001 * np.sin(np.arange(800))
-    return fly(policy, robot, latency=latency, skipped=(200, 201, 500))
+    return fly(policy, robot, latency=latency, skipped=(200, 201, 500), reference=AIM)
 
 
 @pytest.fixture(scope="session")
@@ -285,8 +290,8 @@ def flight_bag(flown: Flown, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def change(bag: Bag) -> None:
         for k in range(80):
-            level, text = (2, "geofence: landing") if 30 <= k < 50 else (0, "flying")
+            level, text = (2, "low battery") if 30 <= k < 50 else (0, "fine")
             bag.status(0.1 * k + 0.05, level, text, steps=10 * k, missed=0 if k < 21 else 2, x="y")
 
     folder = tmp_path_factory.mktemp("bag") / "flight"
-    return write_flight(folder, flown, reference=(0.03, 0.0, -0.04), change=change)
+    return write_flight(folder, flown, reference=AIM, change=change)
