@@ -2,7 +2,7 @@
 
 from launch.actions import DeclareLaunchArgument
 from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, NotSubstitution, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
@@ -54,6 +54,8 @@ def generate_launch_description() -> LaunchDescription:
                 policy=argument["policy"],
                 robot=argument["robot"],
                 autostart=argument["sim"],
+                # Nobody needs to watch a simulated flight.
+                heartbeat=NotSubstitution(argument["sim"]),
             ),
             node("reference_node", shape=argument["shape"]),
             node("view_node", "view"),

@@ -34,6 +34,8 @@ class NodeConfig:
     """Largest speed on the way to a new set-point [m/s]."""
     reference_acceleration: float = 1.0
     """Largest acceleration on that way [m/s^2]."""
+    heartbeat: bool = True
+    """Whether an operator must keep publishing std_msgs/Empty on `heartbeat` (see safety.heartbeat_age)."""
     lost_steps: int = 10
     """Steps in a row without valid input until the policy is given up for lost."""
     fresh: float = 0.2

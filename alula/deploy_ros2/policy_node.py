@@ -34,6 +34,8 @@ from alula.robots.multirotor import load_robot
 
 SILENT = 1.5
 """Periods of the loop without a measurement until the timer runs a cycle."""
+QUIET = 2.0
+"""Least time between two log lines about the same check [s]."""
 
 
 class PolicyNode(LifecycleNode):
@@ -53,7 +55,7 @@ class PolicyNode(LifecycleNode):
         self._heartbeat: float | None = None
         self._rivals = 0
         self._output: Output | None = None
-        self._said: tuple[str, ...] = ()
+        self._said: dict[str, float] = {}
         self._worst_s = 0.0
         self._cycles = 0
         self._last = 0.0
@@ -92,13 +94,13 @@ class PolicyNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         assert self._pilot is not None
         assert self._adapter is not None
-        self._operator, self._output, self._said = Reaction.NONE, None, ()
+        self._operator, self._output, self._said = Reaction.NONE, None, {}
         self._worst_s, self._cycles = 0.0, 0
         self._pilot.start()
         self._adapter.start(self._now())
         self._last = time.monotonic()
         self._active = True
-        self._quicken()
+        gc.disable()
         self.get_logger().info("active: the policy is in command")
         return super().on_activate(state)
 
@@ -148,6 +150,9 @@ class PolicyNode(LifecycleNode):
             self.create_timer(SILENT * self._period, self._on_silence),
             self.create_timer(config.diagnostics_period, self._report),
         ]
+        # A collection of everything that was loaded takes longer than a cycle: never again look at it.
+        gc.collect()
+        gc.freeze()
 
     def _clean(self) -> None:
         self._active = False
@@ -163,12 +168,6 @@ class PolicyNode(LifecycleNode):
             self.destroy_publisher(self._diagnostics)
             self.destroy_subscription(self._subscription)
             self._diagnostics = None
-
-    def _quicken(self) -> None:
-        # A collection of everything that was loaded takes longer than a cycle.
-        gc.collect()
-        gc.freeze()
-        gc.disable()
 
     def _obstacle(self) -> str:
         """Why the policy cannot take over now; empty where it can."""
@@ -208,7 +207,7 @@ class PolicyNode(LifecycleNode):
         self._last = begun
         adapter, now = self._adapter, self._now()
         around = Around(
-            heartbeat_stamp=self._heartbeat,
+            heartbeat_stamp=self._heartbeat if self._config.heartbeat else now,
             battery=adapter.battery,
             lateness=late,
             landed=adapter.landed,
@@ -227,18 +226,23 @@ class PolicyNode(LifecycleNode):
         self._output = output
         self._cycles += 1
         self._worst_s = max(self._worst_s, time.monotonic() - begun)
-        codes = tuple(reason.code for reason in output.decision.reasons)
-        if codes != self._said or output.decision.changed:
-            self._tell(codes)
+        if output.decision.changed or output.decision.reasons:
+            self._tell(output, begun)
 
-    def _tell(self, codes: tuple[str, ...]) -> None:
-        assert self._output is not None
-        decision = self._output.decision
-        log = self.get_logger()
-        if decision.changed or set(codes) - set(self._said):
-            (log.warning if decision.state is State.POLICY else log.error)(decision.text)
-        self._said = codes
-        self._report()
+    def _tell(self, output: Output, clock: float) -> None:
+        """Log a change of state at once, and each check that begins to apply at most once in QUIET seconds."""
+        decision, said = output.decision, self._said
+        codes = [r.code for r in decision.reasons if clock - said.get(r.code, -QUIET) >= QUIET]
+        # One call each: a logger refuses to change the severity of a line of code.
+        if decision.changed:
+            self.get_logger().error(decision.text)
+            self._report()
+        elif codes:
+            self.get_logger().warning(decision.text)
+        else:
+            return
+        for reason in decision.reasons:
+            said[reason.code] = clock
 
     def silence(self, why: str) -> None:
         """Send nothing from now on, and say so."""

@@ -23,8 +23,8 @@ from alula.deploy_ros2.sim_multirotor import SimMultirotor, SimMultirotorConfig
 from alula.frames import rot_from_quat
 from alula.robots.multirotor import load_robot
 
-MAX_BEHIND = 10
-"""Steps that the simulation makes up for after the process was held up; more are left out."""
+LATE = 1.5
+"""Steps between two runs of the timer from which on the simulation counts as slower than real time."""
 
 
 class SimNode(Node):
@@ -47,10 +47,11 @@ class SimNode(Node):
     def _begin(self) -> None:
         self._sim = SimMultirotor(self._robot, self._config)
         self._throttle: np.ndarray | None = None
-        self._heard = 0.0
+        self._silent = 0.0
+        self._slow = 0
         self._off = False
         self._refused = 0
-        self._due = time.monotonic()
+        self._last = time.monotonic()
 
     def _on_command(self, message: Float32MultiArray) -> None:
         throttle = np.asarray(message.data, float)
@@ -60,37 +61,36 @@ class SimNode(Node):
         elif not (np.isfinite(throttle).all() and throttle.min() >= 0.0 and throttle.max() <= 1.0):
             self._refuse(f"throttles {throttle.tolist()}; allowed: 0 to 1")
         elif not self._off:
-            self._throttle, self._heard = throttle, time.monotonic()
+            self._throttle, self._silent = throttle, 0.0
 
     def _refuse(self, why: str) -> None:
         self._refused += 1
         self.get_logger().warning(f"command refused: {why}", throttle_duration_sec=1.0)
 
     def _on_timer(self) -> None:
-        # Real time on the monotonic clock: steps that were missed are made up for.
+        # A simulation that was held up goes on where it was: flying on blindly in between would be nobody's fault.
         clock = time.monotonic()
-        behind = int((clock - self._due) / self._config.control_dt)
-        for _ in range(min(max(behind, 0), MAX_BEHIND) + 1):
-            self._step(clock)
-        self._due += (max(behind, 0) + 1) * self._config.control_dt
-        now = 1e-9 * self.get_clock().now().nanoseconds
-        samples = self._sim.measure(now)
-        if samples:
-            self._odometry.publish(odometry_message(samples))
-
-    def _step(self, clock: float) -> None:
-        silent = clock - self._heard
-        if self._throttle is not None and not self._off and silent > self._config.command_timeout:
-            self._off = True
-            self.get_logger().error(
-                f"no command for {silent:.3f} s; allowed: {self._config.command_timeout:g} s: motors off"
-            )
-            self._report()
+        self._slow += int((clock - self._last) / self._config.control_dt > LATE)
+        self._last = clock
+        if self._throttle is not None and not self._off:
+            # In time of the simulation, so that a pause of its own is no silence of the commander.
+            self._silent += self._config.control_dt
+            if self._silent > self._config.command_timeout:
+                self._turn_off()
         on_ground = self._sim.on_ground
         self._sim.step(None if self._off else self._throttle)
         if self._sim.on_ground and not on_ground:
             kind = "crashed" if self._sim.crashed else "landed"
             self.get_logger().info(f"{kind} at {self._sim.touchdown_speed:.2f} m/s")
+        samples = self._sim.measure(1e-9 * self.get_clock().now().nanoseconds)
+        if samples:
+            self._odometry.publish(odometry_message(samples))
+
+    def _turn_off(self) -> None:
+        self._off = True
+        limit = self._config.command_timeout
+        self.get_logger().error(f"no command for {limit:g} s: motors off")
+        self._report()
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._begin()
@@ -104,6 +104,7 @@ class SimNode(Node):
             "motors": "off" if self._off else "on",
             "position_w": " ".join(f"{x:.3f}" for x in sim.position_w),
             "touchdown_speed": str(sim.touchdown_speed),
+            "late_steps": str(self._slow),
             "commands_refused": str(self._refused),
         }
         status = DiagnosticStatus(
