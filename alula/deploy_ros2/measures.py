@@ -98,7 +98,9 @@ def _beyond_range(command: np.ndarray | None, commands: Range | None) -> float:
 
 
 def _leap(command: np.ndarray | None, last: np.ndarray | None, commands: Range | None) -> float:
-    if command is None or last is None or commands is None or np.shape(command) != last.shape:
+    if command is None or last is None or commands is None:
+        return 0.0
+    if not np.shape(command) == last.shape == commands[0].shape:
         return 0.0
     return float(np.abs((command - last) / (commands[1] - commands[0])).max())
 
