@@ -76,9 +76,9 @@ class SafetyConfig:
     """Beyond this the vehicle is tumbling."""
     speed: float = _number(5.0, "m/s", 0.1, 100.0)
     """Largest speed."""
-    body_rate: float = _number(12.0, "rad/s", 0.5, 100.0)
+    body_rate: float = _number(15.0, "rad/s", 0.5, 100.0)
     """Largest body rate."""
-    body_rate_lost: float = _number(25.0, "rad/s", 0.5, 200.0)
+    body_rate_lost: float = _number(30.0, "rad/s", 0.5, 200.0)
     """Beyond this the vehicle is tumbling."""
 
     saturation_time: float = _off(0.5, "s", 0.0, 60.0)

@@ -109,8 +109,8 @@ def quat_of_tilt(angle):
 VEHICLE_EDGES = {
     "tumbling_tilt": (lambda v: {"values": {"quat_wb": quat_of_tilt(v)}}, 2.1, 1e-6),
     "tilt": (lambda v: {"values": {"quat_wb": quat_of_tilt(v)}}, 1.2, 1e-6),
-    "tumbling_rate": (lambda v: {"values": {"angular_velocity_b": (0, v, 0)}}, 25.0, 1e-6),
-    "body_rate": (lambda v: {"values": {"angular_velocity_b": (0, 0, -v)}}, 12.0, 1e-6),
+    "tumbling_rate": (lambda v: {"values": {"angular_velocity_b": (0, v, 0)}}, 30.0, 1e-6),
+    "body_rate": (lambda v: {"values": {"angular_velocity_b": (0, 0, -v)}}, 15.0, 1e-6),
     "speed": (lambda v: {"values": {"velocity_w": (0, v * 0.6, v * 0.8)}}, 5.0, 1e-6),
     "geofence_far": (lambda v: {"values": {"position_w": (50 + v, 0, 0)}, "reference": at((50 + v, 0, 0), 1e9)}, 2.0, 1e-6),
     "geofence": (lambda v: {"values": {"position_w": (0, -50 - v, 0)}}, 0.0, 1e-6),
@@ -194,10 +194,10 @@ def test_jumps():
     fast = {"velocity_w": (4.0, 0, 0)}
     flight.cycle(values=fast)
     assert flight.cycle(values=fast | {"position_w": (0.34, 0, 0)}).state is State.POLICY
-    # 0.7 rad beside 12 rad/s for 10 ms
+    # 0.7 rad beside 15 rad/s for 10 ms
     flight = Flight()
     flight.cycle()
-    assert flight.cycle(values={"quat_wb": quat_of_tilt(0.815)}).state is State.POLICY
+    assert flight.cycle(values={"quat_wb": quat_of_tilt(0.845)}).state is State.POLICY
     assert codes(flight.cycle(values={"quat_wb": quat_of_tilt(-0.01)})) == ["attitude_jump"]
     # 0.1 rad beside 2 rad/s for 10 ms
     flight = Flight(JOINTS)
