@@ -58,6 +58,13 @@ def policy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def track_policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    """Feedback on the errors to a moving reference."""
+    path = tmp_path_factory.mktemp("track") / "policy.onnx"
+    return _feedback_policy()(path, "crazyflie-track", robot=ROBOT)
+
+
+@pytest.fixture(scope="session")
 def policy(policy_path: Path) -> Policy:
     return load_policy(policy_path)
 
@@ -213,6 +220,37 @@ class Bag:
         )
         message = self.make("geometry_msgs/msg/PoseStamped", self.header(received), pose)
         self.write(topic, "geometry_msgs/msg/PoseStamped", received, message)
+
+    def trajectory(self, at: Callable, until: float) -> None:
+        """Every 100 ms twelve points, 50 ms apart, of `at`: time -> (position, velocity)."""
+        make, kind = self.make, "trajectory_msgs/msg/MultiDOFJointTrajectory"
+        for k in range(round(until / 0.1)):
+            points = []
+            for i in range(12):
+                position, velocity = at(0.1 * k + 0.05 * i)
+                points.append(
+                    make(
+                        "trajectory_msgs/msg/MultiDOFJointTrajectoryPoint",
+                        [
+                            make(
+                                "geometry_msgs/msg/Transform",
+                                self.vector(position),
+                                self.quat((1, 0, 0, 0)),
+                            )
+                        ],
+                        [
+                            make(
+                                "geometry_msgs/msg/Twist",
+                                self.vector(velocity),
+                                self.vector((0, 0, 0)),
+                            )
+                        ],
+                        [],
+                        make("builtin_interfaces/msg/Duration", 0, round(0.05e9 * i)),
+                    )
+                )
+            message = make(kind, self.header(0.1 * k), [""], points)
+            self.write("/trajectory", kind, 0.1 * k, message)
 
     def status(self, received: float, level: int, text: str, **values: object) -> None:
         pairs = [self.make("diagnostic_msgs/msg/KeyValue", k, str(v)) for k, v in values.items()]

@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from rosbags.rosbag2 import StoragePlugin
 
 from alula.errors import AlulaError
 from alula.flightlog.analyse import analyse
+from alula.frames import rot_from_quat
 from alula.identification.rosbag import read_bag
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
@@ -64,28 +66,7 @@ def test_a_trajectory_is_followed_between_its_points(bag_writer, short, policy, 
     """Points of p = (sin 2t, 0, 1) every 50 ms, sent every 100 ms; the flight is not on it."""
 
     def change(bag):
-        make, kind = bag.make, "trajectory_msgs/msg/MultiDOFJointTrajectory"
-        for k in range(20):
-            points = []
-            for i in range(12):
-                t = 0.1 * k + 0.05 * i
-                transform = make(
-                    "geometry_msgs/msg/Transform", bag.vector((np.sin(2 * t), 0, 1)), bag.quat((1, 0, 0, 0))
-                )  # fmt: skip
-                twist = make(
-                    "geometry_msgs/msg/Twist", bag.vector((2 * np.cos(2 * t), 0, 0)), bag.vector((0, 0, 0))
-                )  # fmt: skip
-                ahead = make("builtin_interfaces/msg/Duration", 0, round(0.05e9 * i))
-                points.append(
-                    make(
-                        "trajectory_msgs/msg/MultiDOFJointTrajectoryPoint",
-                        [transform],
-                        [twist],
-                        [],
-                        ahead,
-                    )
-                )
-            bag.write("/trajectory", kind, 0.1 * k, make(kind, bag.header(0.1 * k), [""], points))
+        bag.trajectory(lambda t: ((np.sin(2 * t), 0, 1), (2 * np.cos(2 * t), 0, 0)), 2.0)
 
     bag = bag_writer(tmp_path / "bag", short, change=change)
     found = analyse(bag, policy=policy, robot=robot).tracking
@@ -99,6 +80,39 @@ def test_a_trajectory_is_followed_between_its_points(bag_writer, short, policy, 
     )
     expected_rmse = np.sqrt(np.mean(np.sum(velocity**2, axis=1)))
     assert found.velocity_rmse_m_s == pytest.approx(expected_rmse, rel=1e-3)
+
+
+def test_a_tracking_policys_observation_is_made_from_state_and_reference(
+    bag_writer, short, track_policy, robot, tmp_path
+):
+    """The states are of another flight; the actions are the tracking policy's for them, open loop."""
+
+    def at(t):
+        t = np.asarray(t, float)
+        zero = 0.0 * t
+        position = np.stack((np.sin(2 * t), zero, 1 + zero), axis=-1)
+        return position, np.stack((2 * np.cos(2 * t), zero, zero), axis=-1)
+
+    contract = track_policy.contract
+    # the node takes the reference when it sends, 3 ms after the measurement
+    now = short.time + 0.003
+    position, velocity = at(now)
+    preview = [at(now + tau)[0] - position for tau in (0.1, 0.2, 0.4, 0.6)]
+    rot = rot_from_quat(short.quat_wb).reshape(-1, 9)
+    errors = short.position_w - position, rot, short.velocity_w - velocity
+    supplied = np.concatenate((*errors, short.angular_velocity_b, *preview), axis=1)
+    history, actions = track_policy.history(), []
+    for row in supplied:
+        actions.append(track_policy.act(history.observe(row[None].astype(np.float32))))
+        history.act(actions[-1])
+    action = np.concatenate(actions)
+    low, high = (np.array([getattr(a, k) for a in contract.action]) for k in ("low", "high"))
+    flight = replace(short, action=action, throttle=low + 0.5 * (action + 1) * (high - low))
+    bag = bag_writer(tmp_path / "bag", flight, change=lambda b: b.trajectory(at, 3.0))
+    found = analyse(bag, policy=track_policy, robot=robot).agreement
+    assert found.agrees
+    # what is left: the reference is kept every 5 ms, linear in between
+    assert found.rms < 1e-3 * max(found.varies, 0.1)
 
 
 def test_two_topics_of_a_type_must_be_told_apart(bag_writer, short, policy, robot, tmp_path):
