@@ -133,7 +133,7 @@ class PolicyNode(LifecycleNode):
         robot = load_robot(config.robot)
         policy = load_policy(config.policy, robot=robot)
         runner = PolicyRunner(policy, robot, engine=config.engine, lost_steps=config.lost_steps)
-        safety = Safety(read(self, SafetyConfig, "safety."))
+        safety = Safety(read(self, SafetyConfig, "safety."), runner.low, runner.high)
         self._pilot = Pilot(runner, safety, robot)
         self._period = runner.control_dt
         timing = Timing(now=self._now, arrival=config.stamps == "arrival")

@@ -188,11 +188,12 @@ class Steps:
         # Steps stay on a grid of step_us, so that jitter does not change their mean rate.
         counters, status = self.counters, 0
         late = now_us + self._early_us - self._next_us
-        if self._started and abs(now_us - self._last_us) > self._restart_us:
+        pause = now_us - self._last_us
+        if self._started and not -self._step_us <= pause <= self._restart_us:
             self.reset()
             counters.restarted += 1
             status = RESTARTED
-        elif now_us < self._last_us:
+        elif pause < 0:
             counters.time_backwards += 1
             return TIME_BACKWARDS
         self._last_us = now_us

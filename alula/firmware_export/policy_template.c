@@ -167,7 +167,7 @@ static policy_status_t schedule(policy_t *policy, uint64_t time_us)
      * 64 bits is no edge. */
     const uint64_t late = time_us + POLICY_EARLY_US - policy->next_us;
     if (policy->started != 0u
-        && (back ? policy->last_us - time_us : time_us - policy->last_us) > POLICY_RESTART_US) {
+        && (back ? policy->last_us - time_us > POLICY_STEP_US : time_us - policy->last_us > POLICY_RESTART_US)) {
         policy_reset(policy);
         count(&policy->counters.restarted, 1u);
         status = POLICY_RESTARTED;

@@ -34,7 +34,7 @@ extern "C" {
 #define POLICY_GOLDEN_TOLERANCE @GOLDEN_TOLERANCE@ /* largest result of policy_self_test that is sound */
 
 #define POLICY_EARLY_US @EARLY_US@u /* a call this much before the next step is due counts as on time */
-#define POLICY_RESTART_US @RESTART_US@u /* a pause or a step back of the clock beyond this starts anew */
+#define POLICY_RESTART_US @RESTART_US@u /* a longer pause starts anew; so does a clock that goes back by more than a step */
 #define POLICY_LOST_STEPS @LOST_STEPS@u /* default of policy_t.lost_steps */
 #define POLICY_STALE_US {@STALE_US@} /* default of policy_t.stale_us: age in training + 3 steps */
 #define POLICY_SATURATION 0.999f /* an action beyond this is counted as saturated */
@@ -61,12 +61,12 @@ enum {
     POLICY_OK = 0,
     POLICY_BETWEEN = 1,          /* no step is due: the action is repeated, the observation was not read */
     POLICY_MISSED = 2,           /* steps were missed before this one; the histories were advanced by them */
-    POLICY_RESTARTED = 4,        /* the clock jumped by more than POLICY_RESTART_US: the histories began anew */
+    POLICY_RESTARTED = 4,        /* a long pause, or the clock went back by more than a step: the histories began anew */
     POLICY_CLIPPED = 8,          /* an input lies beyond what the normaliser passes: it was clipped */
     POLICY_SATURATED = 16,       /* an action lies beyond POLICY_SATURATION */
     POLICY_NOT_FINITE = 32,      /* an input was NaN or infinite: held */
     POLICY_STALE = 64,           /* an input is older than stale_us, or from the future: held */
-    POLICY_TIME_BACKWARDS = 128, /* called with an earlier time than before: held */
+    POLICY_TIME_BACKWARDS = 128, /* called with a time up to a step earlier than before: held */
     POLICY_DAMAGED = 256,        /* the result was not finite, so memory was damaged: held */
     POLICY_LOST = 512,           /* held for more than lost_steps: the initial action from now on */
     POLICY_HELD = 32 + 64 + 128 + 256/* any of these: the last valid action is repeated */

@@ -82,7 +82,7 @@ static uint32_t expected_timing(robot_t *robot, wide now, uint32_t *missed)
 {
     uint32_t status = 0;
     *missed = 0;
-    if (robot->started && (now - robot->last > RESTART || robot->last - now > RESTART)) {
+    if (robot->started && (now - robot->last > RESTART || robot->last - now > (wide)POLICY_STEP_US)) {
         robot->started = 0;
         status = POLICY_RESTARTED;
     }

@@ -47,7 +47,7 @@ class Model:
     def step(self, supplied, now, stamps):
         """(status, action)."""
         status = 0
-        if self.last is not None and abs(now - self.last) > self.restart:
+        if self.last is not None and not -STEP <= now - self.last <= self.restart:
             self.reset()
             status |= self.count(RESTARTED, "restarted")
         if self.last is not None and now < self.last:
