@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alula.deploy_ros2.arm import Arm
 from alula.deploy_ros2.classical import Hold, JointHold, Land
 from alula.deploy_ros2.observation import joint_order
 from alula.deploy_ros2.runner import PolicyRunner, Status, Step
 from alula.deploy_ros2.safety import Decision, Reaction, Safety, SafetyInputs, State
 from alula.deploy_ros2.samples import Reference, Sample
+from alula.robots.arm import Arm
 from alula.robots.multirotor import Multirotor
 
 SINK = 0.35

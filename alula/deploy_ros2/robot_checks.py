@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from alula.deploy_ros2.arm import Arm
 from alula.errors import AlulaError
 from alula.policies.contract import Contract
+from alula.robots.arm import Arm
 from alula.robots.multirotor import Multirotor
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from alula.deploy_ros2.arm import Arm
 from alula.deploy_ros2.observation import Observer
 from alula.deploy_ros2.robot_checks import check_rate, check_robot
 from alula.deploy_ros2.samples import Reference, Sample
@@ -18,6 +17,7 @@ from alula.deploy_ros2.steps import (
     default_stale_us,
 )
 from alula.errors import AlulaError
+from alula.robots.arm import Arm
 
 if TYPE_CHECKING:
     from alula.deploy_ros2.c_steps import CSteps

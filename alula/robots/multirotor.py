@@ -14,14 +14,22 @@ A robot file holds one table a quantity, so that no number stands without its un
 import hashlib
 import json
 import math
-import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from alula.errors import AlulaError
+from alula.robots.files import MAX_FILE_BYTES, ROBOT_DIR, read_table, shipped
 
-ROBOT_DIR = Path(__file__).parent
-MAX_FILE_BYTES = 1_000_000
+__all__ = [
+    "MAX_FILE_BYTES",
+    "ROBOT_DIR",
+    "UNITS",
+    "Multirotor",
+    "known_robots",
+    "load_robot",
+    "robot_table",
+]
+
 GRAVITY = 9.81
 """Standard gravity used everywhere in alula [m/s^2]."""
 
@@ -219,8 +227,8 @@ def _tuples(value: object) -> object:
 
 
 def known_robots() -> tuple[str, ...]:
-    """Names of the robots that ship with alula."""
-    return tuple(sorted(p.stem for p in ROBOT_DIR.glob("*.toml")))
+    """Names of the multirotors that ship with alula."""
+    return shipped("multirotor")
 
 
 def load_robot(name_or_path: str | Path) -> Multirotor:
@@ -238,13 +246,7 @@ def load_robot(name_or_path: str | Path) -> Multirotor:
             raise AlulaError(
                 f"unknown robot {str(name_or_path)!r}; known: {known}, or a .toml file"
             )
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise AlulaError(f"robot file {path}: larger than {MAX_FILE_BYTES} bytes")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
-        raise AlulaError(f"robot file {path}: not readable as TOML: {e}") from None
-    return _from_table(table, path)
+    return _from_table(read_table(path), path)
 
 
 def _from_table(table: dict, path: Path) -> Multirotor:

@@ -6,10 +6,10 @@ from runpy import run_path
 
 import numpy as np
 
-from alula.deploy_ros2.arm import Arm
 from alula.deploy_ros2.samples import Reference, Sample
 from alula.policies.contract import ActionEntry, Contract, ObservationEntry
 from alula.policies.onnx_file import load_policy, write_policy
+from alula.robots.arm import Arm
 from alula.robots.multirotor import load_robot
 
 example = run_path(str(Path(__file__).parents[1] / "policies" / "example.py"))
