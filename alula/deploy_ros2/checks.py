@@ -76,6 +76,7 @@ CHECKS: tuple[Check, ...] = (
     _check("tumbling_tilt", "tilted beyond recovery", "tilt_lost", "rad", RELEASE, FLYING),
     _check("tumbling_rate", "turning beyond recovery", "body_rate_lost", "rad/s", RELEASE, FLYING),
     _check("joint_lost", "no usable joint positions", "joint_lost", "s", RELEASE, ARMS),
+    _check("stall_lost", "silent for so long that the robot's own time-out has it", "stall_lost", "s", RELEASE, BOTH),
     _check("land_limit", "the landing takes too long", "land_limit", "s", RELEASE, FLYING),
     _check("hold_limit", "the hold lasts too long", "hold_limit", "s", LAND, BOTH),
     _check("position_lost", "no usable position or velocity", "position_lost", "s", LAND, FLYING),

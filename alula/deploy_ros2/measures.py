@@ -114,6 +114,7 @@ def loop_values(i: "SafetyInputs", config: SafetyConfig, t: Timers) -> Values:
         "deadline": late,
         "deadlines": float(t.late_in_a_row),
         "stall": late,
+        "stall_lost": late,
     }
     charge = finite(i.battery, math.inf)
     return values | {"battery_low": charge, "battery_warning": charge}

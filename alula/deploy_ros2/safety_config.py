@@ -93,6 +93,8 @@ class SafetyConfig:
     """So many missed deadlines may follow one another."""
     stall: float = _number(0.1, "s", 0.001, 10.0)
     """Longest single delay of a cycle."""
+    stall_lost: float = _off(0.5, "s", 0.01, 3600.0)
+    """After a longer one others have the robot, and keep it; no longer than the robot's own time-out for commands."""
 
     heartbeat_age: float = _off(1.0, "s", 0.01, 3600.0)
     """Oldest sign of life from the operator."""
@@ -186,5 +188,6 @@ ORDERED = (
     ("battery_low", "battery_warning"),
     ("joint_age", "joint_lost"),
     ("lateness", "stall"),
+    ("stall", "stall_lost"),
 )
 """Pairs of which the first may not be the larger."""

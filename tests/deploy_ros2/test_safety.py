@@ -118,6 +118,7 @@ VEHICLE_EDGES = {
     "battery_low": (lambda v: {"battery": 0.3 - v}, 0.15, 1e-6),
     "battery_warning": (lambda v: {"battery": 0.6 - v}, 0.3, 1e-6),
     "stall": (lambda v: {"lateness": v}, 0.1, 1e-6),
+    "stall_lost": (lambda v: {"lateness": v}, 0.5, 1e-6),
     "deadline": (lambda v: {"lateness": v}, 0.005, 1e-6),
     "attitude_stale": (lambda v: {"stamps": lambda now: {"quat_wb": now - v}}, 0.06, 1e-6),
     "attitude_lost": (lambda v: {"stamps": lambda now: {"angular_velocity_b": now - v}}, 0.25, 1e-6),

@@ -28,13 +28,13 @@ def diagnostic_message(
     rivals: int,
     numbers: dict[str, float],
 ) -> DiagnosticArray:
-    """One status: OK while the policy flies unhindered, WARN with a warning, ERROR in any other state."""
+    """One status: OK while the policy flies unhindered, WARN with a warning, ERROR in any other state or with rivals."""
     level, values = DiagnosticStatus.OK, {}
     if output is not None:
         decision = output.decision
-        if decision.state is not State.POLICY:
+        if decision.state is not State.POLICY or rivals:
             level = DiagnosticStatus.ERROR
-        elif decision.reasons or rivals:
+        elif decision.reasons:
             level = DiagnosticStatus.WARN
         values = {f"reason {r.code}": r.text for r in decision.reasons}
         values |= {f"count {code}": str(n) for code, n in decision.counts.items() if n}
