@@ -31,7 +31,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Parts of the package and the parts each may import; a part may import itself. Parts not named here
 (training, evaluation, presets, build, the command line) stand above and may import any of these."""
-SIMULATED_ROBOT = {"alula.deploy_ros2.sim_node", "alula.deploy_ros2.sim_multirotor"}
+SIMULATED_ROBOT = {
+    f"alula.deploy_ros2.{name}"
+    for name in ("sim_node", "sim_multirotor", "sim_arm_node", "sim_arm")
+}
 """What stands where the hardware would; nothing else of deploy_ros2 may import these or a simulator."""
 ABOVE = {"build", "presets", "cli", "commands", "fly"}
 

@@ -1,0 +1,308 @@
+"""The simulated arm, and the scripted policy on it without ROS: the figures that a flight over ROS must match."""
+
+import dataclasses
+import json
+from pathlib import Path
+from runpy import run_path
+
+import numpy as np
+import pytest
+
+from alula.deploy_ros2.pilot import Around, Pilot
+from alula.deploy_ros2.runner import PolicyRunner
+from alula.deploy_ros2.safety import Safety, State
+from alula.deploy_ros2.safety_config import SafetyConfig
+from alula.deploy_ros2.samples import Sample
+from alula.deploy_ros2.sim_arm import SimArm, SimArmConfig, build_model
+from alula.errors import AlulaError
+from alula.export import export
+from alula.robots.arm import load_arm
+
+reach = run_path(str(Path(__file__).with_name("reach.py")))
+ARM = load_arm("ur5e")
+HOME = np.array(ARM.home)
+QUIET = {"noise": 0.0, "control_dt": 0.01}
+
+
+def make(**settings) -> SimArm:
+    return SimArm(ARM, SimArmConfig(**{**QUIET, **settings}))
+
+
+def run(sim: SimArm, seconds: float) -> None:
+    for _ in range(round(seconds / sim.control_dt)):
+        sim.step()
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return reach["scripted_policy"](tmp_path_factory.mktemp("arm") / "policy.onnx", ARM)
+
+
+def test_it_holds_its_home_until_it_is_commanded():
+    sim = make()
+    run(sim, 1.0)
+    np.testing.assert_allclose(sim.position, HOME, atol=1e-6)
+    assert sim.time == pytest.approx(1.0)
+
+
+def test_it_holds_the_last_position_for_ever():
+    sim, goal = make(), HOME + 0.1
+    sim.command(goal)
+    run(sim, 10.0)
+    np.testing.assert_allclose(sim.position, goal, atol=1e-5)
+    np.testing.assert_allclose(sim.target, goal)
+
+
+def test_the_set_point_moves_no_faster_than_the_joints_may():
+    sim = make()
+    sim.command(HOME + np.array([2.0, 0, 0, 0, 0, 0]))
+    run(sim, 0.2)
+    # pi rad/s for 0.2 s
+    assert sim.target[0] - HOME[0] == pytest.approx(0.2 * np.pi)
+    assert np.abs(sim.velocity[0]) < 1.05 * np.pi
+    run(sim, 2.0)
+    assert sim.position[0] == pytest.approx(HOME[0] + 2.0, abs=1e-4)
+
+
+def test_positions_beyond_the_limits_are_not_followed():
+    sim = make()
+    sim.command(np.array([0.0, -1.6, 9.0, -1.6, -1.6, 0.0]))
+    run(sim, 3.0)
+    assert sim.target[2] == pytest.approx(np.pi)
+
+
+def test_velocities_are_held_for_ever_too_until_the_limit():
+    sim = make(controller="forward_velocity")
+    velocity = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.5])
+    sim.command(velocity)
+    run(sim, 2.0)
+    assert sim.position[5] == pytest.approx(1.0, abs=0.05)
+    # The set-point moves in stairs of control_dt, which the servo does not smooth away.
+    assert sim.velocity[5] == pytest.approx(0.5, abs=0.03)
+    run(sim, 20.0)
+    assert sim.target[5] == pytest.approx(2 * np.pi)
+
+
+def test_a_trajectory_goes_straight_from_point_to_point():
+    sim = make(controller="joint_trajectory")
+    a, b = HOME + 0.2, HOME - 0.1
+    sim.follow(np.array([1.0, 2.0]), np.array([a, b]))
+    run(sim, 0.5)
+    np.testing.assert_allclose(sim.target, HOME + 0.1, atol=1e-9)
+    run(sim, 1.0)
+    np.testing.assert_allclose(sim.target, HOME + 0.05, atol=1e-9)
+    run(sim, 3.0)
+    np.testing.assert_allclose(sim.position, b, atol=1e-4)
+
+
+def test_a_point_for_now_is_gone_to_at_once():
+    sim = make(controller="joint_trajectory")
+    sim.follow(np.array([0.0]), np.array([HOME + 0.02]))
+    sim.step()
+    np.testing.assert_allclose(sim.target, HOME + 0.02)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0.0] * 5, [0.0] * 7, [np.nan] + [0.0] * 5, [np.inf] + [0.0] * 5, []],
+)
+def test_bad_commands_are_refused_and_change_nothing(values):
+    sim = make()
+    with pytest.raises(AlulaError, match="allowed: 6 finite numbers"):
+        sim.command(np.array(values))
+    run(sim, 0.1)
+    np.testing.assert_allclose(sim.target, HOME)
+
+
+@pytest.mark.parametrize(
+    ("times", "points", "message"),
+    [
+        ([], np.zeros((0, 6)), "0 points"),
+        ([1.0], np.zeros((1, 5)), "1 points"),
+        ([1.0], np.full((1, 6), np.nan), "not finite"),
+        ([1.0, 1.0], np.zeros((2, 6)), "do not rise"),
+        ([-1.0], np.zeros((1, 6)), "do not rise"),
+    ],
+)
+def test_bad_trajectories_are_refused(times, points, message):
+    with pytest.raises(AlulaError, match=message):
+        make(controller="joint_trajectory").follow(np.array(times), points)
+
+
+def test_the_effort_is_what_the_joints_give():
+    sim = make()
+    run(sim, 0.5)
+    # At rest: gravity. The upper arm is upright; the forearm (2.846 kg at 0.2422 m) and the wrists stretch out:
+    # shoulder and elbow carry about 2.846 * 0.2422 + 3.035 * 0.3922 + ... kg m, 20.26 N m with the wrists' offsets.
+    assert sim.effort[1] == pytest.approx(-20.26, abs=0.01)
+    assert sim.effort[2] == pytest.approx(-20.26, abs=0.01)
+
+
+def test_noise_delay_and_drop_outs():
+    quiet = make()
+    sample = quiet.measure(5.0)
+    assert set(sample) == {"joint_position", "joint_velocity", "joint_effort"}
+    assert sample["joint_position"].stamp == 5.0
+    assert sample["joint_position"].names == ARM.joint_names
+    np.testing.assert_allclose(sample["joint_position"].value, HOME, atol=1e-9)
+    noisy = make(noise=1.0)
+    values = np.array([noisy.measure(t)["joint_position"].value for t in np.arange(0, 10, 0.01)])
+    # 6000 numbers: the deviation is known to about 1 %
+    assert np.std(values - HOME) == pytest.approx(ARM.position_noise, rel=0.05)
+    late = make(delay=0.03)
+    assert [bool(late.measure(0.01 * k)) for k in range(5)] == [False, False, False, True, True]
+    assert late.measure(0.05)["joint_position"].stamp == pytest.approx(0.02)
+    lossy = make(drop_out=0.3)
+    share = np.mean([bool(lossy.measure(0.01 * k)) for k in range(2000)])
+    assert share == pytest.approx(0.7, abs=0.05)
+
+
+def test_its_rate_is_the_robots_own_unless_another_is_asked_for():
+    assert make(control_dt=0.0).control_dt == 0.002
+    # 10 ms in whole steps of at most 1 ms
+    assert make(control_dt=0.01).control_dt == 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"controller": "effort"}, "controller is 'effort'; allowed: forward_position"),
+        ({"noise": -1.0}, "noise is -1.0"),
+        ({"delay": float("nan")}, "delay is nan"),
+        ({"control_dt": 5.0}, "control_dt is 5.0"),
+        ({"start": (float("inf"),)}, "finite numbers, one a joint"),
+    ],
+)
+def test_bad_settings_are_refused(change, message):
+    with pytest.raises(AlulaError, match=message):
+        SimArmConfig(**change)
+
+
+@pytest.mark.parametrize("start", [(0.0,), (0.0, 0.0, 4.0, 0.0, 0.0, 0.0)])
+def test_a_start_outside_of_the_limits_is_refused(start):
+    with pytest.raises(AlulaError, match="allowed: 6 positions in the limits"):
+        make(start=start)
+
+
+def changed(old: str, new: str):
+    model = ARM.model.replace(old, new)
+    assert model != ARM.model
+    return dataclasses.replace(ARM, model=model)
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        (dataclasses.replace(ARM, model=""), "has no model"),
+        (dataclasses.replace(ARM, effort_max=(*ARM.effort_max[:5], 30)), "effort of joint 'wrist_3_joint'"),
+        (dataclasses.replace(ARM, position_low=(-1, *ARM.position_low[1:])), "position of joint"),
+        (changed('<geom name="floor"', '<geom shape="none" name="floor"'), "model of robot 'ur5e': "),
+        (changed('<position name="elbow" joint="elbow_joint"', '<motor name="elbow" joint="elbow_joint"'), "1 actuators"),
+    ],
+    ids=["none", "effort", "limits", "schema", "motor"],
+)  # fmt: skip
+def test_models_that_are_not_this_arms_are_refused_in_one_line(arm, message):
+    with pytest.raises(AlulaError, match=message) as caught:
+        SimArm(arm, SimArmConfig())
+    assert "\n" not in str(caught.value)
+
+
+def test_the_model_is_not_run_through_by_a_wild_command():
+    # Any positions that the controller takes leave the arm in one piece.
+    sim, rng = make(), np.random.default_rng(0)
+    for _ in range(50):
+        sim.command(rng.uniform(-10, 10, 6))
+        run(sim, 0.2)
+    assert np.isfinite(sim.position).all()
+    assert (np.abs(sim.effort) <= np.array(ARM.effort_max) + 1e-9).all()
+    assert build_model(ARM).nq == 6
+
+
+def test_the_scripted_policy_is_the_formula(policy):
+    q = np.array([0.1, -0.2, 0.3, 0.0, 1.0, -7.0], np.float32)
+    v = np.array([0.0, 0.5, -0.5, 0.1, 0.0, 0.0], np.float32)
+    e = np.array([0.01, -0.5, 2.0, 0.0, -0.1, 6.0], np.float32)
+    z = -(4.0 * e + 0.1 * v)
+    action = policy.act(np.concatenate([q, v, e])[None])[0]
+    # 4 * 6 = 24 is clipped to 20: the action stays below what counts as saturated
+    z[5] = -20.0
+    np.testing.assert_allclose(action, z / np.sqrt(1 + z * z), atol=1e-6)
+    assert np.abs(action).max() < 0.999
+    # by hand: 4 * 0.01 = 0.04, 0.04 / sqrt(1.0016) = 0.03997
+    assert action[0] == pytest.approx(-0.03997, abs=1e-5)
+
+
+def test_the_scripted_policy_is_an_ordinary_one(policy, tmp_path):
+    assert policy.contract.robot_hash == ARM.hash
+    assert policy.golden.action.shape[0] >= 8
+    (tmp_path / "policy.onnx").write_bytes(policy.data)
+    written = export(tmp_path / "policy.onnx", "c", tmp_path / "c")
+    assert json.dumps(written)
+    assert not written["failures"]
+    assert written["max_abs_diff"] < 1e-6
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_the_scripted_policy_reaches(policy, which):
+    goal = reach["goals"](ARM)[which]
+    flown = reach["fly"](ARM, policy, goal)
+    assert flown.final < 5e-4
+    assert flown.settling < 2.6
+    # Half the way at 1 rad/s, the farthest joint: no more error than a straight run explains
+    assert flown.tracking < 0.35
+
+
+def test_the_exported_c_flies_as_the_policy_file_does(policy):
+    goal = reach["goals"](ARM)[0]
+    by_c, by_onnx = (reach["fly"](ARM, policy, goal, engine) for engine in ("c", "onnx"))
+    assert by_c.tracking == pytest.approx(by_onnx.tracking, abs=1e-6)
+
+
+def test_late_and_lost_measurements_cost_little(policy):
+    goal = reach["goals"](ARM)[0]
+    best = reach["fly"](ARM, policy, goal)
+    for settings in ({"delay": 0.01}, {"drop_out": 0.2}, {"noise": 5.0}):
+        flown = reach["fly"](ARM, policy, goal, **settings)
+        assert flown.final < 1e-3
+        assert flown.tracking < 1.15 * best.tracking
+
+
+def held(policy, push: float):
+    """The pilot's commands while it holds an arm that is pushed away from where the hold began."""
+    config = SafetyConfig(
+        kind="arm",
+        joint_names=ARM.joint_names,
+        joint_low=ARM.position_low,
+        joint_high=ARM.position_high,
+        joint_velocity_max=ARM.velocity_max,
+        joint_effort_max=ARM.effort_max,
+        heartbeat_age=np.inf,
+        heartbeat_lost=np.inf,
+    )
+    runner = PolicyRunner(policy, ARM)
+    pilot = Pilot(runner, Safety(config, runner.low, runner.high), ARM)
+    pilot.start()
+    effort = np.zeros(6)
+    for k in range(60):
+        now = 10.0 + 0.01 * k
+        values = {
+            "joint_position": HOME + push * max(0, k - 40) / 20,
+            "joint_velocity": np.zeros(6),
+            "joint_effort": effort + 200.0 * (k > 5),
+            "joint_position_reference": HOME + 1.0,
+        }
+        samples = {n: Sample(value=v, stamp=now, names=ARM.joint_names) for n, v in values.items()}
+        output = pilot.cycle(now, samples, None, Around())
+        if k == 5:
+            assert output.decision.state is State.POLICY
+            np.testing.assert_allclose(output.command, output.step.command)
+    assert output.decision.state is State.HOLD
+    return output.command
+
+
+def test_a_hold_leads_an_arm_back_that_was_pushed(policy):
+    np.testing.assert_allclose(held(policy, 0.0), 0.0, atol=1e-9)
+    # 0.95 * 0.02 rad away from where it was held, so it is told to go back by as much
+    np.testing.assert_allclose(held(policy, 0.02), -0.019, atol=1e-9)
+    # Farther away than a step of the policy: one step
+    np.testing.assert_allclose(held(policy, 0.09), -0.05, atol=1e-6)
