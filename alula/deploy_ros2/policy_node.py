@@ -9,6 +9,7 @@ import gc
 import time
 from collections.abc import Callable
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -36,6 +37,7 @@ SILENT = 1.5
 """Periods of the loop without a measurement until the timer runs a cycle."""
 QUIET = 2.0
 """Least time between two log lines about the same check [s]."""
+WAITS, COMMANDS = "the policy waits until the robot listens", "the policy is in command"
 
 
 class PolicyNode(LifecycleNode):
@@ -51,6 +53,7 @@ class PolicyNode(LifecycleNode):
         self._pilot: Pilot | None = None
         self._adapter: Adapter | None = None
         self._active = False
+        self._waiting = False
         self._operator = Reaction.NONE
         self._heartbeat: float | None = None
         self._rivals = 0
@@ -101,7 +104,8 @@ class PolicyNode(LifecycleNode):
         self._last = time.monotonic()
         self._active = True
         gc.disable()
-        self.get_logger().info("active: the policy is in command")
+        self._waiting = not self._adapter.engaged
+        self.get_logger().info(f"active: {WAITS if self._waiting else COMMANDS}")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -137,7 +141,7 @@ class PolicyNode(LifecycleNode):
         self._pilot = Pilot(runner, safety, robot)
         self._period = runner.control_dt
         timing = Timing(now=self._now, arrival=config.stamps == "arrival")
-        self._adapter = make_adapter(self, config, runner, timing, self._on_state)
+        self._adapter = make_adapter(self, config, runner, robot, timing, self._on_state)
         self._required = required(config.adapter)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._subscription = self.create_subscription(Empty, "heartbeat", self._on_heartbeat, 1)
@@ -177,6 +181,8 @@ class PolicyNode(LifecycleNode):
         for name in self._required:
             if name not in samples:
                 return f"no {name} has come"
+            if not np.isfinite(samples[name].value).all():
+                return f"{name} is not finite"
             age = now - samples[name].stamp
             if not abs(age) <= self._config.fresh:
                 return f"{name} is {age:.3f} s old; allowed: up to {self._config.fresh:g} s"
@@ -213,8 +219,13 @@ class PolicyNode(LifecycleNode):
             landed=adapter.landed,
             operator=self._operator,
         )
+        waiting = self._waits(now)
         output = self._pilot.cycle(now, adapter.samples, adapter.reference(now), around)
-        if output.silent:
+        if waiting:
+            # A robot that the policy could not fly is not offered to it.
+            if output.decision.state is State.POLICY:
+                adapter.beat(now)
+        elif output.silent:
             if output.decision.changed:
                 adapter.release()
         elif output.decision.state is State.STOP:
@@ -229,12 +240,29 @@ class PolicyNode(LifecycleNode):
         if output.decision.changed or output.decision.reasons:
             self._tell(output, begun)
 
+    def _waits(self, now: float) -> bool:
+        """Whether the robot listens to somebody else; until it listens to us, every cycle is the first one.
+
+        What was given up stays so, whoever flies then.
+        """
+        assert self._adapter is not None
+        assert self._pilot is not None
+        given_up = not self._waiting and self._pilot.safety.state >= State.RELEASE
+        waiting = not self._adapter.engaged and not given_up
+        if waiting or self._waiting:
+            self._pilot.start()
+            self._adapter.start(now)
+        if waiting != self._waiting:
+            self.get_logger().info(WAITS if waiting else COMMANDS)
+        self._waiting = waiting
+        return waiting
+
     def _tell(self, output: Output, clock: float) -> None:
         """Log a change of state at once, and each check that begins to apply at most once in QUIET seconds."""
         decision, said = output.decision, self._said
         codes = [r.code for r in decision.reasons if clock - said.get(r.code, -QUIET) >= QUIET]
         # One call each: a logger refuses to change the severity of a line of code.
-        if decision.changed:
+        if decision.changed and not self._waiting:
             self.get_logger().error(decision.text)
             self._report()
         elif codes:

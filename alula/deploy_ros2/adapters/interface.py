@@ -16,17 +16,28 @@ Clock = Callable[[], float]
 class Adapter(Protocol):
     """Messages in to samples, commands out to messages; made at configure, closed at clean-up."""
 
-    samples: Mapping[str, Sample]
-    """The latest sample of each quantity."""
-    battery: float | None
-    """Charge left, 0 to 1; None where it is not measured."""
-    landed: bool
-    """Whether the robot says that it stands on the ground."""
-    period: float
-    """Longest time between two messages that trigger a cycle, beyond which the node's timer takes over [s]."""
+    @property
+    def samples(self) -> Mapping[str, Sample]:
+        """The latest sample of each quantity."""
+        ...
+
+    @property
+    def battery(self) -> float | None:
+        """Charge left, 0 to 1; None where it is not measured."""
+        ...
+
+    @property
+    def landed(self) -> bool:
+        """Whether the robot says that it stands on the ground."""
+        ...
+
+    @property
+    def engaged(self) -> bool:
+        """Whether the robot listens to the node now; while it does not, the policy waits and nothing is sent."""
+        ...
 
     def start(self, now: float) -> None:
-        """The policy takes over at time now [s]."""
+        """The policy takes over at time now [s]; called in every cycle while it waits."""
         ...
 
     def reference(self, now: float) -> Reference | None:
@@ -38,7 +49,7 @@ class Adapter(Protocol):
         ...
 
     def beat(self, now: float) -> None:
-        """Called every cycle while somebody of ours is in command, sent or not: the place of heartbeats."""
+        """Called every cycle while somebody of ours is in command or ready to be: the place of heartbeats."""
         ...
 
     def release(self) -> None:
@@ -46,7 +57,7 @@ class Adapter(Protocol):
         ...
 
     def stop(self) -> None:
-        """Motors off, now."""
+        """Motors off; called in every cycle from then on."""
         ...
 
     def rivals(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
@@ -12,12 +12,15 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import BatteryState, Imu
 from std_msgs.msg import Float32MultiArray, MultiArrayDimension
 
-from alula.deploy_ros2.adapters.interface import Timing
+from alula.deploy_ros2.adapters.interface import Timing, seconds
 from alula.deploy_ros2.adapters.vehicle_reference import VehicleReference
 from alula.deploy_ros2.node_config import NodeConfig
 from alula.deploy_ros2.samples import Reference, Sample
 from alula.errors import AlulaError
 from alula.frames import rot_from_quat
+
+if TYPE_CHECKING:
+    from alula.deploy_ros2.runner import PolicyRunner
 
 NEWEST = QoSProfile(
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
@@ -30,7 +33,8 @@ class MultirotorConfig:
     """How the robot's messages are to be read."""
 
     source: Literal["odometry", "parts"] = "odometry"
-    """odometry: nav_msgs/Odometry on `odometry`; parts: PoseStamped on `pose`, TwistStamped on `twist`, Imu on `imu`."""
+    """odometry: nav_msgs/Odometry on `odometry`; parts: PoseStamped on `pose`, TwistStamped on `twist`, Imu on `imu` with
+    the body's axes; a cycle runs once each of the three has come anew."""
     twist_frame: Literal["body", "world"] = "body"
     """Frame of the linear velocity in `odometry` or `twist`; body is what nav_msgs/Odometry says."""
     reliable: bool = False
@@ -85,6 +89,10 @@ def _vector(v, stamp: float) -> Sample:
     return Sample(value=np.array([v.x, v.y, v.z]), stamp=stamp)
 
 
+def _apart(pose: PoseStamped, twist: TwistStamped) -> float:
+    return abs(seconds(pose.header.stamp) - seconds(twist.header.stamp))
+
+
 class MultirotorAdapter:
     """Subscribes relative topics, so that they can be remapped; publishes throttles on `command`."""
 
@@ -93,7 +101,7 @@ class MultirotorAdapter:
         node: Node,
         config: MultirotorConfig,
         node_config: NodeConfig,
-        names: tuple[str, ...],
+        runner: "PolicyRunner",
         timing: Timing,
         on_state: Callable[[], None],
     ) -> None:
@@ -103,16 +111,26 @@ class MultirotorAdapter:
             node: the node that owns everything.
             config: how messages are to be read.
             node_config: reference and rates.
-            names: rotors in the order of the commands.
+            runner: the policy, which must command throttles.
             timing: which time a measurement gets.
             on_state: called after a message that is worth a cycle.
+
+        Raises:
+            AlulaError: the policy does not command throttles.
         """
+        if runner.level != "throttle":
+            raise AlulaError(
+                f"the policy commands {runner.level}; the adapter multirotor takes: throttle"
+            )
         self._node, self._config, self._timing, self._on_state = node, config, timing, on_state
         self.samples: dict[str, Sample] = {}
         self.battery: float | None = None
-        self.landed = False
-        self._label = ",".join(names)
-        self._n = len(names)
+        self.landed, self.engaged = False, True
+        self._pose: PoseStamped | None = None
+        self._twist: TwistStamped | None = None
+        self._apart = 0.0
+        self._come: set[str] = set()
+        self._label, self._n = ",".join(runner.names), len(runner.names)
         self._references = VehicleReference(node, node_config)
         reliability = ReliabilityPolicy.RELIABLE if config.reliable else NEWEST.reliability
         qos = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability)
@@ -169,22 +187,37 @@ class MultirotorAdapter:
 
     def _on_pose(self, message: PoseStamped) -> None:
         self.samples |= pose_samples(message.pose, self._timing.of(message.header.stamp))
-        self._orientation = message.pose.orientation
-        self._on_state()
+        self._pose = message
+        if self._twist is not None and _apart(message, self._twist) < self._apart:
+            self._turn(message, self._twist)
+        self._part("pose")
 
     def _on_twist(self, message: TwistStamped) -> None:
-        in_body = self._config.twist_frame == "body"
+        self._twist = message
         # A velocity in the body waits for the first attitude.
-        if in_body and "quat_wb" not in self.samples:
-            return
-        stamp = self._timing.of(message.header.stamp)
-        orientation = self._orientation if in_body else None
-        velocity = velocity_sample(message.twist.linear, orientation, stamp, in_body)
-        self.samples["velocity_w"] = velocity
+        if self._pose is not None or self._config.twist_frame == "world":
+            self._turn(self._pose or PoseStamped(), message)
+        self._part("twist")
+
+    def _turn(self, pose: PoseStamped, twist: TwistStamped) -> None:
+        """Velocity in the world; of the attitudes so far, the one that was measured nearest to it turns it."""
+        stamp, in_body = self._timing.of(twist.header.stamp), self._config.twist_frame == "body"
+        self._apart = _apart(pose, twist)
+        self.samples["velocity_w"] = velocity_sample(
+            twist.twist.linear, pose.pose.orientation, stamp, in_body
+        )
 
     def _on_imu(self, message: Imu) -> None:
         stamp = self._timing.of(message.header.stamp)
         self.samples["angular_velocity_b"] = _vector(message.angular_velocity, stamp)
+        self._part("imu")
+
+    def _part(self, name: str) -> None:
+        # The last of the three to come finds the newest of the others.
+        self._come.add(name)
+        if len(self._come) == 3:
+            self._come.clear()
+            self._on_state()
 
     def _on_battery(self, message: BatteryState) -> None:
         # NaN means that it is not measured.

@@ -49,6 +49,8 @@ class VehicleReference:
     def __init__(self, node: Node, config: NodeConfig) -> None:
         self._node, self._config = node, config
         self._path: Trajectory | None = None
+        self._goal: np.ndarray | None = None
+        self._followed = False
         self._stamp: float | None = None
         qos = QoSProfile(depth=1)
         self._subscriptions = [
@@ -59,9 +61,12 @@ class VehicleReference:
         ]
 
     def start(self, position_w: np.ndarray) -> None:
-        """The policy takes over: without a reference so far, stay here [m] (3)."""
-        if self._path is None:
-            self._path = resting(position_w)
+        """The policy takes over here [m] (3): from here to the last set-point, or along the last trajectory."""
+        if self._followed or not np.isfinite(position_w).all():
+            return
+        self._path = resting(position_w)
+        if self._goal is not None:
+            self._go(self._goal, self._now())
 
     def at(self, now: float) -> Reference | None:
         """The reference at time now [s]; None before the first."""
@@ -91,18 +96,20 @@ class VehicleReference:
         if not np.isfinite(goal).all():
             self._node.get_logger().warning(f"set-point {goal.tolist()} ignored; allowed: finite")
             return
-        if self._path is None:
-            self._path = resting(goal)
-        else:
-            here = self._path(now)[0]
-            self._path = approach(
-                here,
-                goal,
-                now,
-                speed=self._config.reference_speed,
-                acceleration=self._config.reference_acceleration,
-            )
-        self._stamp = now
+        self._goal, self._followed, self._stamp = goal, False, now
+        # Before the policy takes over nobody knows from where.
+        if self._path is not None:
+            self._go(goal, now)
+
+    def _go(self, goal: np.ndarray, now: float) -> None:
+        assert self._path is not None
+        self._path = approach(
+            self._path(now)[0],
+            goal,
+            now,
+            speed=self._config.reference_speed,
+            acceleration=self._config.reference_acceleration,
+        )
 
     def _on_trajectory(self, message: MultiDOFJointTrajectory) -> None:
         now = self._now()
@@ -111,4 +118,4 @@ class VehicleReference:
         except AlulaError as e:
             self._node.get_logger().warning(f"trajectory ignored: {e}")
             return
-        self._stamp = now
+        self._goal, self._followed, self._stamp = None, True, now

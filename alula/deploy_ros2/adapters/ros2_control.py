@@ -1,0 +1,243 @@
+"""Arms under ros2_control: JointState in by name; forward_command_controller or joint_trajectory_controller out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from alula.deploy_ros2.adapters.interface import Timing
+from alula.deploy_ros2.adapters.multirotor import NEWEST
+from alula.deploy_ros2.observation import joint_order
+from alula.deploy_ros2.samples import Reference, Sample
+from alula.errors import AlulaError
+from alula.robots.arm import Arm
+
+if TYPE_CHECKING:
+    from alula.deploy_ros2.runner import PolicyRunner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ros2ControlConfig:
+    """Which controller takes the commands."""
+
+    controller: Literal["forward", "trajectory"] = "forward"
+    """forward: Float64MultiArray for a forward_command_controller; trajectory: JointTrajectory."""
+    states: str = "/joint_states"
+    """sensor_msgs/JointState in; joints in any order, messages with none of the policy's joints do not count."""
+    goal: str = "joint_goal"
+    """sensor_msgs/JointState in: where the joints shall be, for policies that see joint_position_error."""
+    commands: str = "/forward_position_controller/commands"
+    """Where the forward_command_controller listens."""
+    trajectory: str = "/joint_trajectory_controller/joint_trajectory"
+    """Where the joint_trajectory_controller listens; it must have exactly the policy's joints."""
+    joints: tuple[str, ...] = ()
+    """Joints in the order of the forward_command_controller's own parameter `joints`; empty: the policy's order."""
+    delta_from: Literal["commanded", "measured"] = "commanded"
+    """What a policy's joint_position_delta is added to: the last commanded positions, which do not sag under load, or
+    the measured ones; as in training."""
+    leash: float = 0.2
+    """How far a commanded position may run ahead of the measured one with joint_position_delta [rad or m]."""
+    watchdog: bool = False
+    """Whether the robot itself stops its joints when commands stay away; policies that command velocities need it,
+    since a forward_command_controller goes on with the last one."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in {
+            "controller": ("forward", "trajectory"),
+            "delta_from": ("commanded", "measured"),
+        }.items():
+            if getattr(self, name) not in allowed:
+                raise AlulaError(
+                    f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}"
+                )
+        # Never true for NaN
+        if not 0.0 < self.leash <= 10.0:
+            raise AlulaError(f"leash is {self.leash}; allowed: > 0, at most 10")
+
+
+def joint_samples(message: JointState, stamp: float) -> dict[str, Sample]:
+    """Samples of a joint state, in the message's order with its names; quantities it lacks are absent."""
+    names = tuple(message.name)
+    parts = {
+        "joint_position": message.position,
+        "joint_velocity": message.velocity,
+        "joint_effort": message.effort,
+    }
+    return {
+        key: Sample(value=np.array(value, float), stamp=stamp, names=names)
+        for key, value in parts.items()
+        if len(value)
+    }
+
+
+def forward_message(command: np.ndarray, order: list[int]) -> Float64MultiArray:
+    """A command in the policy's order (J) in the controller's: its joint k is our joint order[k]."""
+    return Float64MultiArray(data=[float(command[k]) for k in order])
+
+
+def trajectory_message(
+    command: np.ndarray, names: tuple[str, ...], reach_in: float
+) -> JointTrajectory:
+    """Joint positions (J) to be reached in a time [s] from now."""
+    point = JointTrajectoryPoint(positions=[float(x) for x in command])
+    point.time_from_start.sec = int(reach_in)
+    point.time_from_start.nanosec = round(1e9 * (reach_in - int(reach_in)))
+    # A stamp of zero means at once.
+    return JointTrajectory(joint_names=list(names), points=[point])
+
+
+class Ros2ControlAdapter:
+    """See the module. A forward_command_controller has no time-out: whoever leaves has to stop the joints.
+
+    A position stays commanded when commands end, however they do; a velocity is taken back when the node gives up or
+    is ended by a signal, but a killed node can take back nothing (see Ros2ControlConfig.watchdog).
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        config: Ros2ControlConfig,
+        runner: "PolicyRunner",
+        arm: Arm,
+        timing: Timing,
+        on_state: Callable[[], None],
+    ) -> None:
+        """Subscribe and publish.
+
+        Raises:
+            AlulaError: the policy commands no joints, or velocities that nothing would stop; other joints.
+        """
+        _check(config, runner)
+        order = joint_order(config.joints or runner.names, runner.names)
+        if order is None or len(order) != len(config.joints or runner.names):
+            raise AlulaError(
+                f"ros2_control.joints are {', '.join(config.joints)}; allowed: {', '.join(runner.names)} in any order"
+            )
+        self._node, self._config, self._timing, self._on_state = node, config, timing, on_state
+        self._names, self._level = runner.names, runner.level
+        # The controller's joint k is our joint _order[k].
+        self._order = [runner.names.index(joint) for joint in config.joints or runner.names]
+        self._reach_in = runner.control_dt
+        self._low = np.array(arm.position_low)
+        self._high = np.array(arm.position_high)
+        self._commanded: np.ndarray | None = None
+        self.samples: dict[str, Sample] = {}
+        self.battery: float | None = None
+        self.landed, self.engaged = False, True
+        self._subscriptions = [
+            node.create_subscription(JointState, config.states, self._on_states, NEWEST),
+            node.create_subscription(JointState, config.goal, self._on_goal, QoSProfile(depth=1)),
+        ]
+        forward = config.controller == "forward"
+        kind = Float64MultiArray if forward else JointTrajectory
+        topic = config.commands if forward else config.trajectory
+        self._publisher = node.create_publisher(kind, topic, 1)
+
+    def start(self, now: float) -> None:
+        """The policy takes over: without a goal so far, stay here."""
+        self._commanded = None
+        here = self.samples["joint_position"]
+        self.samples.setdefault("joint_position_reference", here)
+
+    def reference(self, now: float) -> Reference | None:
+        """Arms have their goal among the samples."""
+        return None
+
+    def send(self, command: np.ndarray, now: float) -> None:
+        """Publish a command in the policy's order (J); nothing that is not finite leaves."""
+        if self._level == "joint_position_delta":
+            measured = self._measured(self.samples.get("joint_position"))
+            if measured is None:
+                return
+            base = self._commanded if self._config.delta_from == "commanded" else measured
+            base = measured if base is None else base
+            # At most a leash ahead of the arm, which may be blocked, and within the joints' limits
+            leash = self._config.leash
+            command = np.clip(base + command, measured - leash, measured + leash)
+            command = np.clip(command, self._low, self._high)
+        if not np.isfinite(command).all():
+            return
+        self._commanded = np.array(command, float)
+        if self._config.controller == "forward":
+            self._publisher.publish(forward_message(command, self._order))
+        else:
+            self._publisher.publish(trajectory_message(command, self._names, self._reach_in))
+
+    def beat(self, now: float) -> None:
+        """There is no heartbeat."""
+
+    def release(self) -> None:
+        """Joints under position control hold the last command; velocities are taken back."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Velocities to zero; positions stay where they were commanded."""
+        # Nothing commanded, nothing to take back: somebody else may be in command.
+        if self._level == "joint_velocity" and self._commanded is not None:
+            self.send(np.zeros(len(self._names)), self._timing.now())
+
+    def rivals(self) -> int:
+        """Other publishers of commands."""
+        return max(0, self._node.count_publishers(self._publisher.topic_name) - 1)
+
+    def close(self) -> None:
+        """Give back every subscription and publisher."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._node.destroy_publisher(self._publisher)
+
+    def _measured(self, sample: Sample | None) -> np.ndarray | None:
+        """Joint positions of a sample in the policy's order (J); None where they are not all there."""
+        names = () if sample is None or sample.names is None else sample.names
+        order = joint_order(names, self._names)
+        if sample is None or order is None or len(sample.value) != len(names):
+            return None
+        values = sample.value[order]
+        return values if np.isfinite(values).all() else None
+
+    def _on_states(self, message: JointState) -> None:
+        if set(self._names).isdisjoint(message.name):
+            return
+        self.samples |= joint_samples(message, self._timing.of(message.header.stamp))
+        self._on_state()
+
+    def _on_goal(self, message: JointState) -> None:
+        goal = joint_samples(message, self._timing.now()).get("joint_position")
+        values = self._measured(goal)
+        log = self._node.get_logger()
+        if goal is None or values is None:
+            log.warning(
+                f"joint goal ignored; allowed: finite positions of {', '.join(self._names)}"
+            )
+            return
+        for name, x, low, high in zip(self._names, values, self._low, self._high, strict=True):
+            if not low <= x <= high:
+                log.warning(f"joint goal ignored: {name} {x:g}; allowed: {low:g} to {high:g}")
+                return
+        self.samples["joint_position_reference"] = goal
+
+
+def _check(config: Ros2ControlConfig, runner: "PolicyRunner") -> None:
+    """Refuse what this interface cannot do, or not safely."""
+    if not runner.level.startswith("joint_"):
+        raise AlulaError(
+            f"the policy commands {runner.level}; ros2_control takes: joint_position, joint_position_delta, joint_velocity"
+        )
+    if runner.level != "joint_velocity":
+        return
+    if config.controller == "trajectory":
+        raise AlulaError(
+            "ros2_control.controller is trajectory, which takes positions, and the policy commands joint_velocity; "
+            "allowed: forward"
+        )
+    if not config.watchdog:
+        raise AlulaError(
+            "the policy commands joint_velocity and ros2_control.watchdog is false; allowed: true, where the robot "
+            "stops its joints by itself when commands stay away"
+        )
