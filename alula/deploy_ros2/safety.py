@@ -122,7 +122,10 @@ class Safety:
             AlulaError: a range that is none.
         """
         self._config = config
-        self._checks = tuple(c for c in CHECKS if config.kind in c.kinds)
+        checks = [c for c in CHECKS if config.kind in c.kinds]
+        # Looked up once: hundreds of times a second is too often.
+        self._checks = tuple((c, c.code, _limit(c, config), c.below) for c in checks)
+        self._lasting = {c.code for c in checks if not c.recovers}
         self._commands = None
         if low is not None and high is not None:
             self._commands = np.array(low, float), np.array(high, float)
@@ -138,7 +141,7 @@ class Safety:
         self.state = State.POLICY
         """Who is in command."""
         self._intake, self._timers = Intake(self._config), Timers()
-        self._counts = dict.fromkeys((c.code for c in self._checks), 0)
+        self._counts = dict.fromkeys((code for _, code, _, _ in self._checks), 0)
         self._active: set[str] = set()
         self._now = math.nan
         self._in_state = self._quiet = 0.0
@@ -202,25 +205,21 @@ class Safety:
         values["operator"] = float(_asked(inputs.operator))
         return values
 
-    def _limit(self, check: Check) -> float:
-        return getattr(self._config, check.limit) if check.limit else LIMITS.get(check.code, 0.0)
-
     def _apply(self, values: Values, inputs: SafetyInputs) -> list[Reason]:
         """The checks that apply, most severe first; counts those that begin to."""
         active: set[str] = set()
         reasons: list[Reason] = []
-        for check in self._checks:
-            value = values.get(check.code)
+        for check, code, limit, below in self._checks:
+            value = values.get(code)
             if value is None:
                 continue
-            limit = self._limit(check)
             # What applies goes on until it is clearly over.
-            share = self._config.hysteresis if check.code in self._active else 1.0
-            applies = value < limit / share if check.below else value > limit * share
+            share = self._config.hysteresis if code in self._active else 1.0
+            applies = value < limit / share if below else value > limit * share
             if not applies:
                 continue
-            active.add(check.code)
-            asked = _asked(inputs.operator) if check.code == "operator" else check.reaction
+            active.add(code)
+            asked = _asked(inputs.operator) if code == "operator" else check.reaction
             reasons.append(_reason(check, asked, value, limit))
         for code in active - self._active:
             self._counts[code] += 1
@@ -239,8 +238,7 @@ class Safety:
             target = max(target, State.STOP)
         self._quiet = 0.0 if wanted >= Reaction.HOLD else self._quiet + dt
         self._in_state += dt
-        codes = {r.code for r in reasons}
-        if any(c.code in codes and not c.recovers for c in self._checks):
+        if any(r.code in self._lasting for r in reasons):
             self._stuck = True
         if target > self.state:
             self._enter(target)
@@ -283,6 +281,10 @@ class Safety:
             hold_target=None if state is State.POLICY or self._target is None else self._target,
             counts=dict(self._counts),
         )
+
+
+def _limit(check: Check, config: SafetyConfig) -> float:
+    return getattr(config, check.limit) if check.limit else LIMITS.get(check.code, 0.0)
 
 
 def _asked(operator: object) -> Reaction:
