@@ -22,7 +22,7 @@ def joint_reach(
     arm: Arm,
     *,
     control_dt: float = 0.01,
-    step: float = 0.05,
+    speed: float = 1.0,
     gain: float = 4.0,
     damping: float = 0.1,
 ) -> tuple[Network, Contract]:
@@ -32,19 +32,19 @@ def joint_reach(
 
         z = -(gain e + damping v)
         action = z / sqrt(1 + z^2)
-        commanded position = measured position + step action
+        commanded position += speed control_dt action
 
-    Near the goal the command leads the joint by step gain e; a servo with the time constant T then closes the error at
-    the rate step gain / T. Far from it the lead is `step`, so the joint moves at step / T.
+    Far from the goal the joint moves at `speed`; near it the error dies away at the rate speed gain, so gain should be
+    below 1 / (4 speed T) where T is the servo's time constant. At rest the error is zero whatever the servo's own.
 
     Args:
         arm: what is moved.
         control_dt: time between two steps [s].
-        step: largest lead of the command [rad or m].
+        speed: largest speed of the commands [rad/s or m/s].
         gain: of the position error [1/rad or 1/m].
         damping: of the velocity [s/rad or s/m].
     """
-    n = len(arm.joint_names)
+    n, step = len(arm.joint_names), speed * control_dt
     entries = (
         ("joint_position", "rad", arm.position_noise),
         ("joint_velocity", "rad/s", arm.velocity_noise),

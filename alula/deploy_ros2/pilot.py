@@ -50,7 +50,7 @@ class Output:
 class Pilot:
     """Asks the policy, lets safety decide, and flies what was decided.
 
-    A policy that commands throttles, joint positions or steps of these has classical controllers beneath it. One that commands
+    A policy that commands throttles or joint positions has classical controllers beneath it. One that commands
     velocities is replaced by zero velocity, or by a slow descent; one that commands body rates by nobody, so
     that the autopilot takes over.
     """
@@ -112,10 +112,8 @@ class Pilot:
                 return np.array([0.0, 0.0, -SINK if decision.state is State.LAND else 0.0])
             case "joint_position":
                 return self._joint_positions(now, decision)
-            case "joint_position_delta":
-                return self._joint_steps(now, decision)
             case _:
-                # Of velocities, none is at rest.
+                # Velocities or steps of position: none is at rest.
                 return np.zeros(len(self.runner.names))
 
     def _rotors(self, now: float, decision: Decision) -> np.ndarray:
@@ -137,13 +135,6 @@ class Pilot:
                 self._joints_held = True
         # Where the arm is was never known: nothing can be held.
         return self._joint_hold.step(now) if self._joints_held else None
-
-    def _joint_steps(self, now: float, decision: Decision) -> np.ndarray | None:
-        # Steps of zero would follow an arm that sags or is pushed; these lead back to where it was.
-        held, here = self._joint_positions(now, decision), self._measured()
-        if held is None or here is None:
-            return None
-        return np.clip(held - here, self.runner.low, self.runner.high)
 
     def _measured(self) -> np.ndarray | None:
         """Measured joint positions in the order of the robot (J); None where they are not all known."""

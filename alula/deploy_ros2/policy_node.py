@@ -28,10 +28,11 @@ from alula.deploy_ros2.node_config import NodeConfig
 from alula.deploy_ros2.pilot import Around, Output, Pilot
 from alula.deploy_ros2.runner import PolicyRunner
 from alula.deploy_ros2.safety import Reaction, Safety, State
-from alula.deploy_ros2.safety_config import SafetyConfig
+from alula.deploy_ros2.safety_config import SafetyConfig, of_arm
 from alula.errors import AlulaError
 from alula.policies.onnx_file import load_policy
-from alula.robots.multirotor import load_robot
+from alula.robots.arm import Arm, load_arm
+from alula.robots.multirotor import Multirotor, load_robot
 
 SILENT = 1.5
 """Periods of the loop without a measurement until the timer runs a cycle."""
@@ -134,10 +135,10 @@ class PolicyNode(LifecycleNode):
         self._config = config = read(self, NodeConfig)
         if not config.policy:
             raise AlulaError("parameter policy is empty; allowed: a policy file")
-        robot = load_robot(config.robot)
+        robot = (load_arm if config.adapter == "ros2_control" else load_robot)(config.robot)
         policy = load_policy(config.policy, robot=robot)
         runner = PolicyRunner(policy, robot, engine=config.engine, lost_steps=config.lost_steps)
-        safety = Safety(read(self, SafetyConfig, "safety."), runner.low, runner.high)
+        safety = Safety(self._safety_config(robot), runner.low, runner.high)
         self._pilot = Pilot(runner, safety, robot)
         self._period = runner.control_dt
         timing = Timing(now=self._now, arrival=config.stamps == "arrival")
@@ -157,6 +158,16 @@ class PolicyNode(LifecycleNode):
         # A collection of everything that was loaded takes longer than a cycle: never again look at it.
         gc.collect()
         gc.freeze()
+
+    def _safety_config(self, robot: Multirotor | Arm) -> SafetyConfig:
+        known = of_arm(robot) if isinstance(robot, Arm) else {}
+        config = read(self, SafetyConfig, "safety.", known)
+        if isinstance(robot, Arm) and config.joint_names != robot.joint_names:
+            raise AlulaError(
+                f"safety.joint_names are {', '.join(config.joint_names)}; "
+                f"allowed: empty, or those of the robot file: {', '.join(robot.joint_names)}"
+            )
+        return config
 
     def _clean(self) -> None:
         self._active = False

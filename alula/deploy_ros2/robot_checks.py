@@ -37,6 +37,11 @@ def check_robot(contract: Contract, robot: "Robot") -> tuple[Level, tuple[str, .
             f"the policy is for robot {contract.robot!r} (hash {contract.robot_hash[:12]}), "
             f"this is {robot.name!r} (hash {robot.hash[:12]})"
         )
+    if isinstance(robot, Arm) and contract.control_dt < robot.control_dt * (1.0 - 1e-6):
+        raise AlulaError(
+            f"the policy's control_dt is {contract.control_dt:g} s; allowed: at least "
+            f"{robot.control_dt:g}, the time between two commands that the robot takes"
+        )
     names, level = tuple(a.name for a in contract.action), _level(contract, robot)
     expected = {"rates": RATES, "velocity": VELOCITY}.get(level) or _parts(robot)
     if names != expected:

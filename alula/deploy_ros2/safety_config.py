@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from alula.errors import AlulaError
+from alula.robots.arm import Arm
 
 Kind = Literal["multirotor", "arm"]
 MAX_JOINTS = 64
@@ -191,3 +192,15 @@ ORDERED = (
     ("stall", "stall_lost"),
 )
 """Pairs of which the first may not be the larger."""
+
+
+def of_arm(arm: Arm) -> dict[str, object]:
+    """What the robot file of an arm says, by field of SafetyConfig, so that nobody types it."""
+    return {
+        "kind": "arm",
+        "joint_names": arm.joint_names,
+        "joint_low": arm.position_low,
+        "joint_high": arm.position_high,
+        "joint_velocity_max": arm.velocity_max,
+        "joint_effort_max": arm.effort_max,
+    }

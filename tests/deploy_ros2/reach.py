@@ -70,7 +70,7 @@ def fly(arm, policy, goal, engine="onnx", **settings) -> Figures:
     sim = SimArm(arm, SimArmConfig(control_dt=CONTROL_DT, **settings))
     runner = PolicyRunner(policy, arm, engine=engine)
     low, high = np.array(arm.position_low), np.array(arm.position_high)
-    times, positions, samples = [], [], {}
+    times, positions, samples, commanded = [], [], {}, None
     for k in range(round(DURATION / CONTROL_DT) + 1):
         now = 100.0 + k * CONTROL_DT
         samples |= sim.measure(now)
@@ -82,6 +82,9 @@ def fly(arm, policy, goal, engine="onnx", **settings) -> Figures:
         step = runner.step(now, {**samples, "joint_position_reference": reference})
         times.append(k * CONTROL_DT)
         positions.append(measured)
-        sim.command(np.clip(measured + step.command, low, high))
+        commanded = np.clip(
+            (measured if commanded is None else commanded) + step.command, low, high
+        )
+        sim.command(commanded)
         sim.step()
     return figures(np.array(times), np.array(positions), goal)

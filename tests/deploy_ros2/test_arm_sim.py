@@ -8,11 +8,6 @@ from runpy import run_path
 import numpy as np
 import pytest
 
-from alula.deploy_ros2.pilot import Around, Pilot
-from alula.deploy_ros2.runner import PolicyRunner
-from alula.deploy_ros2.safety import Safety, State
-from alula.deploy_ros2.safety_config import SafetyConfig
-from alula.deploy_ros2.samples import Sample
 from alula.deploy_ros2.sim_arm import SimArm, SimArmConfig, build_model
 from alula.errors import AlulaError
 from alula.export import export
@@ -248,8 +243,10 @@ def test_the_scripted_policy_reaches(policy, which):
     flown = reach["fly"](ARM, policy, goal)
     assert flown.final < 5e-4
     assert flown.settling < 2.6
-    # Half the way at 1 rad/s, the farthest joint: no more error than a straight run explains
-    assert flown.tracking < 0.35
+    # A straight run of each joint at 1 rad/s from the error e_j: e_j^3 / 3 is the integral of its square.
+    errors = np.abs(goal - HOME)
+    straight = np.sqrt((errors**3 / 3).mean() / reach["DURATION"])
+    assert straight < flown.tracking < 1.3 * straight
 
 
 def test_the_exported_c_flies_as_the_policy_file_does(policy):
@@ -267,42 +264,11 @@ def test_late_and_lost_measurements_cost_little(policy):
         assert flown.tracking < 1.15 * best.tracking
 
 
-def held(policy, push: float):
-    """The pilot's commands while it holds an arm that is pushed away from where the hold began."""
-    config = SafetyConfig(
-        kind="arm",
-        joint_names=ARM.joint_names,
-        joint_low=ARM.position_low,
-        joint_high=ARM.position_high,
-        joint_velocity_max=ARM.velocity_max,
-        joint_effort_max=ARM.effort_max,
-        heartbeat_age=np.inf,
-        heartbeat_lost=np.inf,
-    )
-    runner = PolicyRunner(policy, ARM)
-    pilot = Pilot(runner, Safety(config, runner.low, runner.high), ARM)
-    pilot.start()
-    effort = np.zeros(6)
-    for k in range(60):
-        now = 10.0 + 0.01 * k
-        values = {
-            "joint_position": HOME + push * max(0, k - 40) / 20,
-            "joint_velocity": np.zeros(6),
-            "joint_effort": effort + 200.0 * (k > 5),
-            "joint_position_reference": HOME + 1.0,
-        }
-        samples = {n: Sample(value=v, stamp=now, names=ARM.joint_names) for n, v in values.items()}
-        output = pilot.cycle(now, samples, None, Around())
-        if k == 5:
-            assert output.decision.state is State.POLICY
-            np.testing.assert_allclose(output.command, output.step.command)
-    assert output.decision.state is State.HOLD
-    return output.command
-
-
-def test_a_hold_leads_an_arm_back_that_was_pushed(policy):
-    np.testing.assert_allclose(held(policy, 0.0), 0.0, atol=1e-9)
-    # 0.95 * 0.02 rad away from where it was held, so it is told to go back by as much
-    np.testing.assert_allclose(held(policy, 0.02), -0.019, atol=1e-9)
-    # Farther away than a step of the policy: one step
-    np.testing.assert_allclose(held(policy, 0.09), -0.05, atol=1e-6)
+def test_the_scripted_policy_needs_no_stiff_servo(policy, tmp_path):
+    # Nothing compensates gravity: the servos sag by up to 60 N m / 4000 N m, 15 mrad.
+    arm = changed('gravcomp="1"', 'gravcomp="0"')
+    sagging = SimArm(arm, SimArmConfig(**QUIET))
+    run(sagging, 1.0)
+    assert np.abs(sagging.position - HOME).max() > 3e-3
+    own = reach["scripted_policy"](tmp_path / "own.onnx", arm)
+    assert reach["fly"](arm, own, reach["goals"](ARM)[0]).final < 5e-4

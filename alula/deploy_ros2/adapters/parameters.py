@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields
 from textwrap import dedent
 from typing import TypeVar
@@ -40,8 +41,16 @@ def declare(node: Node, config: type, prefix: str = "") -> None:
             raise AlulaError(f"parameter {name}: {' '.join(str(e).split())}") from None
 
 
-def read(node: Node, config: type[Config], prefix: str = "") -> Config:
+def read(
+    node: Node, config: type[Config], prefix: str = "", known: Mapping[str, object] | None = None
+) -> Config:
     """The configuration from the node's parameters.
+
+    Args:
+        node: whose parameters.
+        config: what they are of.
+        prefix: of their names.
+        known: values by field that serve where a parameter stands at its default.
 
     Raises:
         AlulaError: a value out of its range.
@@ -52,11 +61,12 @@ def read(node: Node, config: type[Config], prefix: str = "") -> Config:
             value = node.get_parameter(prefix + f.name).value
         except ParameterUninitializedException:
             value = None
-        if value is None:
-            value = plain(getattr(config(), f.name))
-        values[f.name] = (
-            list(value) if not isinstance(value, str) and hasattr(value, "__len__") else value
-        )  # type: ignore[call-overload]
+        if not isinstance(value, str) and hasattr(value, "__len__"):
+            value = list(value)  # type: ignore[call-overload]
+        default = plain(getattr(config(), f.name))
+        if value is None or value == default:
+            value = plain((known or {}).get(f.name, default))
+        values[f.name] = value
     try:
         return from_plain(config, values)  # type: ignore[return-value]
     except (TypeError, ValueError) as e:
