@@ -1,5 +1,6 @@
 """Any multirotor: nav_msgs/Odometry (or PoseStamped, TwistStamped and Imu) in, an array of throttles out."""
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -9,15 +10,16 @@ from geometry_msgs.msg import PoseStamped, TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import BatteryState, Imu
 from std_msgs.msg import Float32MultiArray, MultiArrayDimension
 
 from alula.deploy_ros2.adapters.interface import Timing, seconds
 from alula.deploy_ros2.adapters.vehicle_reference import VehicleReference
 from alula.deploy_ros2.node_config import NodeConfig
+from alula.deploy_ros2.observation import rotation
 from alula.deploy_ros2.samples import Reference, Sample
 from alula.errors import AlulaError
-from alula.frames import rot_from_quat
 
 if TYPE_CHECKING:
     from alula.deploy_ros2.runner import PolicyRunner
@@ -69,18 +71,19 @@ def pose_samples(pose, stamp: float) -> dict[str, Sample]:
 
 def velocity_sample(linear, orientation, stamp: float, in_body: bool) -> Sample:
     """Velocity in the world of a linear velocity in body or world."""
-    v = np.array([linear.x, linear.y, linear.z])
+    v = [linear.x, linear.y, linear.z]
     if in_body:
         q = orientation
+        r = rotation((q.w, q.x, q.y, q.z))
         # v_w = R_wb v_b
-        v = rot_from_quat(np.array([q.w, q.x, q.y, q.z])) @ v
-    return Sample(value=v, stamp=stamp)
+        v = [r[k] * v[0] + r[k + 1] * v[1] + r[k + 2] * v[2] for k in (0, 3, 6)]
+    return Sample(value=np.array(v), stamp=stamp)
 
 
 def command_message(throttle: np.ndarray, label: str) -> Float32MultiArray:
     """Throttles [0, 1] in the robot's order (R), its rotor names in the label."""
-    message = Float32MultiArray(data=np.asarray(throttle, np.float32).tolist())
-    n = len(message.data)
+    n = len(throttle)
+    message = Float32MultiArray(data=array("f", throttle.tolist()))
     message.layout.dim = [MultiArrayDimension(label=label, size=n, stride=n)]
     return message
 
@@ -130,13 +133,16 @@ class MultirotorAdapter:
         self._twist: TwistStamped | None = None
         self._apart = 0.0
         self._come: set[str] = set()
-        self._label, self._n = ",".join(runner.names), len(runner.names)
+        self._zero = np.zeros(len(runner.names))
+        self._command = command_message(self._zero, ",".join(runner.names))
         self._references = VehicleReference(node, node_config)
         reliability = ReliabilityPolicy.RELIABLE if config.reliable else NEWEST.reliability
         qos = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=reliability)
         self._publisher = node.create_publisher(Float32MultiArray, "command", qos)
         subscribe = node.create_subscription
-        self._subscriptions = [subscribe(BatteryState, "battery", self._on_battery, NEWEST)]
+        self._subscriptions: list[Subscription] = [
+            subscribe(BatteryState, "battery", self._on_battery, NEWEST)
+        ]
         if config.source == "odometry":
             self._subscriptions.append(subscribe(Odometry, "odometry", self._on_odometry, NEWEST))
         else:
@@ -156,7 +162,9 @@ class MultirotorAdapter:
 
     def send(self, command: np.ndarray, now: float) -> None:
         """Publish throttles (R)."""
-        self._publisher.publish(command_message(command, self._label))
+        # One message for all: to make one takes longer than to send it.
+        self._command.data = array("f", command.tolist())
+        self._publisher.publish(self._command)
 
     def beat(self, now: float) -> None:
         """This interface has no heartbeat: the commands are it."""
@@ -166,7 +174,7 @@ class MultirotorAdapter:
 
     def stop(self) -> None:
         """Zero throttle on every rotor."""
-        self._publisher.publish(command_message(np.zeros(self._n), self._label))
+        self.send(self._zero, 0.0)
 
     def rivals(self) -> int:
         """Other publishers on `command`."""
