@@ -79,6 +79,10 @@ class ReferenceConfig:
     """Extent along y [m]."""
     lap: float = 5.5
     """Time of one lap [s]."""
+    wait: float = 3.0
+    """Time at the centre before the figure-eight begins, for the policy to take over [s]."""
+    ease: float = 4.0
+    """Time in which the figure-eight comes from rest to its speed [s]."""
     rate: float = 10.0
     """Messages a second [Hz]."""
     window: float = 2.0
@@ -92,8 +96,8 @@ class ReferenceConfig:
         if len(self.centre) != 3 or not all(math.isfinite(x) for x in self.centre):
             raise AlulaError(f"centre is {self.centre}; allowed: 3 finite numbers [m]")
         ranges = {
-            "length": (0.0, 1000.0), "width": (0.0, 1000.0), "lap": (0.5, 1000.0), "rate": (0.1, 200.0),
-            "window": (0.1, 60.0), "spacing": (0.005, 1.0),
+            "length": (0.0, 1000.0), "width": (0.0, 1000.0), "lap": (0.5, 1000.0), "wait": (0.0, 60.0), "ease": (0.0, 60.0),
+            "rate": (0.1, 200.0), "window": (0.1, 60.0), "spacing": (0.005, 1.0),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:

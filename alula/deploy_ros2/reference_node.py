@@ -33,6 +33,15 @@ class ReferenceNode(Node):
         self._publisher.publish(window_message(self._config, now, now - self._begin))
 
 
+def ease(time: float, wait: float, duration: float) -> tuple[float, float]:
+    """Where along a figure [s], and at what pace [-], one is at a time [s]: at rest for `wait` [s], at pace 1 `duration` [s] later."""
+    t = max(time - wait, 0.0)
+    if t >= duration:
+        return t - 0.5 * duration, 1.0
+    # s' = t / T, s = t^2 / (2 T)
+    return 0.5 * t * t / duration, t / duration
+
+
 def window_message(config: ReferenceConfig, now: float, time: float) -> MultiDOFJointTrajectory:
     """The way from time now [s] on, `time` [s] after its beginning."""
     message = MultiDOFJointTrajectory(joint_names=["base_link"])
@@ -44,9 +53,11 @@ def window_message(config: ReferenceConfig, now: float, time: float) -> MultiDOF
         if config.shape == "hover":
             position, velocity = np.array(config.centre), np.zeros(3)
         else:
+            along, pace = ease(time + ahead, config.wait, config.ease)
             position, velocity = figure_eight(
-                config.length, config.width, config.lap, config.centre, time + ahead
+                config.length, config.width, config.lap, config.centre, along
             )
+            velocity = pace * velocity
         pose, twist = Transform(), Twist()
         for vector, value in ((pose.translation, position), (twist.linear, velocity)):
             vector.x, vector.y, vector.z = (float(x) for x in value)
