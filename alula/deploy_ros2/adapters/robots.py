@@ -64,6 +64,6 @@ def make_adapter(
         case "ros2_control":
             assert isinstance(robot, Arm)
             settings = read(node, Ros2ControlConfig, "ros2_control.")
-            return Ros2ControlAdapter(node, settings, runner, robot, timing, on_state)
+            return Ros2ControlAdapter(node, settings, config, runner, robot, timing, on_state)
         case _:
             assert_never(config.adapter)

@@ -1,7 +1,7 @@
 """Arms under ros2_control: JointState in by name; forward_command_controller or joint_trajectory_controller out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from alula.deploy_ros2.adapters.interface import Timing
 from alula.deploy_ros2.adapters.multirotor import NEWEST
+from alula.deploy_ros2.node_config import NodeConfig
 from alula.deploy_ros2.observation import joint_order
 from alula.deploy_ros2.samples import Reference, Sample
 from alula.errors import AlulaError
@@ -20,6 +21,9 @@ from alula.robots.arm import Arm
 
 if TYPE_CHECKING:
     from alula.deploy_ros2.runner import PolicyRunner
+
+LEASH = 0.2
+"""How far steps of position may lead the command ahead of where a joint is [rad or m]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,27 +42,13 @@ class Ros2ControlConfig:
     """Where the joint_trajectory_controller listens; it must have exactly the policy's joints."""
     joints: tuple[str, ...] = ()
     """Joints in the order of the forward_command_controller's own parameter `joints`; empty: the policy's order."""
-    delta_from: Literal["commanded", "measured"] = "commanded"
-    """What a policy's joint_position_delta is added to: the last commanded positions, which do not sag under load, or
-    the measured ones; as in training."""
-    leash: float = 0.2
-    """How far a commanded position may run ahead of the measured one with joint_position_delta [rad or m]."""
     watchdog: bool = False
     """Whether the robot itself stops its joints when commands stay away; policies that command velocities need it,
     since a forward_command_controller goes on with the last one."""
 
     def __post_init__(self) -> None:
-        for name, allowed in {
-            "controller": ("forward", "trajectory"),
-            "delta_from": ("commanded", "measured"),
-        }.items():
-            if getattr(self, name) not in allowed:
-                raise AlulaError(
-                    f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}"
-                )
-        # Never true for NaN
-        if not 0.0 < self.leash <= 10.0:
-            raise AlulaError(f"leash is {self.leash}; allowed: > 0, at most 10")
+        if self.controller not in ("forward", "trajectory"):
+            raise AlulaError(f"controller is {self.controller!r}; allowed: forward, trajectory")
 
 
 def joint_samples(message: JointState, stamp: float) -> dict[str, Sample]:
@@ -103,6 +93,7 @@ class Ros2ControlAdapter:
         self,
         node: Node,
         config: Ros2ControlConfig,
+        node_config: NodeConfig,
         runner: "PolicyRunner",
         arm: Arm,
         timing: Timing,
@@ -124,9 +115,11 @@ class Ros2ControlAdapter:
         # The controller's joint k is our joint _order[k].
         self._order = [runner.names.index(joint) for joint in config.joints or runner.names]
         self._reach_in = runner.control_dt
+        self._commanded: np.ndarray | None = None
+        self._latched = node_config.reference == "latched"
         self._low = np.array(arm.position_low)
         self._high = np.array(arm.position_high)
-        self._commanded: np.ndarray | None = None
+        self._moving = False
         self.samples: dict[str, Sample] = {}
         self.battery: float | None = None
         self.landed, self.engaged = False, True
@@ -141,12 +134,15 @@ class Ros2ControlAdapter:
 
     def start(self, now: float) -> None:
         """The policy takes over: without a goal so far, stay here."""
-        self._commanded = None
+        self._commanded, self._moving = None, False
         here = self.samples["joint_position"]
         self.samples.setdefault("joint_position_reference", here)
 
     def reference(self, now: float) -> Reference | None:
-        """Arms have their goal among the samples."""
+        """Arms have their goal among the samples; a latched one is as good as new."""
+        goal = self.samples.get("joint_position_reference")
+        if self._latched and goal is not None:
+            self.samples["joint_position_reference"] = replace(goal, stamp=now)
         return None
 
     def send(self, command: np.ndarray, now: float) -> None:
@@ -155,15 +151,15 @@ class Ros2ControlAdapter:
             measured = self._measured(self.samples.get("joint_position"))
             if measured is None:
                 return
-            base = self._commanded if self._config.delta_from == "commanded" else measured
-            base = measured if base is None else base
-            # At most a leash ahead of the arm, which may be blocked, and within the joints' limits
-            leash = self._config.leash
-            command = np.clip(base + command, measured - leash, measured + leash)
-            command = np.clip(command, self._low, self._high)
+            base = measured if self._commanded is None else self._commanded
+            # From what was commanded, not from where the arm is: a wrong measurement would go straight to the joints,
+            # and a hold (steps of zero) would follow an arm that sags. A blocked arm winds up no more than the leash,
+            # which never moves the command by itself, whatever is measured.
+            low, high = np.minimum(base, measured - LEASH), np.maximum(base, measured + LEASH)
+            command = np.clip(np.clip(base + command, low, high), self._low, self._high)
         if not np.isfinite(command).all():
             return
-        self._commanded = np.array(command, float)
+        self._commanded, self._moving = np.array(command, float), True
         if self._config.controller == "forward":
             self._publisher.publish(forward_message(command, self._order))
         else:
@@ -173,13 +169,14 @@ class Ros2ControlAdapter:
         """There is no heartbeat."""
 
     def release(self) -> None:
-        """Joints under position control hold the last command; velocities are taken back."""
+        """Joints under position control hold the last command; velocities are taken back, once."""
         self.stop()
+        self._moving = False
 
     def stop(self) -> None:
         """Velocities to zero; positions stay where they were commanded."""
         # Nothing commanded, nothing to take back: somebody else may be in command.
-        if self._level == "joint_velocity" and self._commanded is not None:
+        if self._level == "joint_velocity" and self._moving:
             self.send(np.zeros(len(self._names)), self._timing.now())
 
     def rivals(self) -> int:
