@@ -207,9 +207,10 @@ class PolicyNode(LifecycleNode):
 
     def _on_state(self) -> None:
         if self._active:
+            self._cycle()
+            # After the command is out, since it need not wait for this.
             self._own_timers[0].timer_period_ns = int(1e9 * SILENT * self._period)
             self._own_timers[0].reset()
-            self._cycle()
 
     def _on_silence(self) -> None:
         if self._active:
