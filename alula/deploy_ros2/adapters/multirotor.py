@@ -131,7 +131,7 @@ class MultirotorAdapter:
         self.landed, self.engaged = False, True
         self._pose: PoseStamped | None = None
         self._twist: TwistStamped | None = None
-        self._apart = 0.0
+        self._apart = np.inf
         self._come: set[str] = set()
         self._zero = np.zeros(len(runner.names))
         self._command = command_message(self._zero, ",".join(runner.names))
