@@ -54,10 +54,9 @@ def shown(value):
 def comment(text, indent):
     """A text as comment lines."""
     first = f"{' ' * indent}# "
-    lines = textwrap.wrap(
+    return textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=first, break_on_hyphens=False
     )
-    return lines or [first.rstrip()]
 
 
 def parameters(config, indent, **other):
@@ -72,8 +71,8 @@ def parameters(config, indent, **other):
 def page(adapter):
     """The whole file of an adapter."""
     lines = []
-    for line in ABOUT[adapter].splitlines():
-        lines += comment(line, 0)
+    for paragraph in ABOUT[adapter].split("\n\n"):
+        lines += [*(["#"] if lines else []), *comment(paragraph, 0)]
     lines += ["", "policy_node:", "  ros__parameters:", *parameters(NodeConfig, 4, adapter=adapter)]
     lines += ["    safety:", *parameters(SafetyConfig, 6)]
     lines += [f"    {adapter}:", *parameters(CONFIGS[adapter], 6)]
