@@ -102,11 +102,11 @@ def frames(q) -> list[np.ndarray]:
 
 
 def test_arms_and_multirotors_are_told_apart():
-    assert known_arms() == ("ur5e",)
+    assert known_arms() == ("panda", "ur5e")
     assert "ur5e" not in known_robots()
     with pytest.raises(AlulaError, match="unknown robot 'ur5e'"):
         load_robot("ur5e")
-    with pytest.raises(AlulaError, match="unknown arm 'crazyflie'; known: ur5e"):
+    with pytest.raises(AlulaError, match="unknown arm 'crazyflie'; known: panda, ur5e"):
         load_arm("crazyflie")
 
 
@@ -337,7 +337,9 @@ def test_a_model_is_one_file_of_plain_xml(tmp_path, model, message):
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(AlulaError, match=r"unknown arm 'ur6'; known: ur5e, or a \.toml file"):
+    with pytest.raises(
+        AlulaError, match=r"unknown arm 'ur6'; known: panda, ur5e, or a \.toml file"
+    ):
         load_arm("ur6")
     broken = tmp_path / "broken.toml"
     broken.write_bytes(b"\xff = [")
