@@ -107,6 +107,7 @@ CHECKS: tuple[Check, ...] = (
     _check("policy_failed", "the runner gave no status", "", "-", HOLD, BOTH, False),
     _check("policy_damaged", "the network's result was not finite", "", "-", HOLD, BOTH, False),
     _check("policy_lost", "the policy had no valid input for too long", "", "-", HOLD, BOTH),
+    _check("policy_blind", "the policy repeats its last action for too long", "held_time", "s", HOLD, BOTH),
     _check("deadlines", "missed deadlines one after another", "deadlines_in_a_row", "-", HOLD, BOTH),
     _check("stall", "a cycle came much too late", "stall", "s", HOLD, BOTH),
     _check("heartbeat", "the operator is silent", "heartbeat_age", "s", HOLD, BOTH),

@@ -205,7 +205,8 @@ class _Flight:
     def _position_law(self, s: _State, target_w: np.ndarray, velocity_w: np.ndarray) -> np.ndarray:
         """Wanted acceleration [m/s^2] (3), of which what needs a missing measurement is left out."""
         a = -self._push.value
-        if s.position_w is not None:
+        # Without the velocity to damp it, a pull towards the target would swing up.
+        if s.position_w is not None and s.velocity_w is not None:
             # a = k_p e + k_v (v_t - v) - d, with the error bounded to what 1 m/s asks for
             e = target_w - s.position_w
             bound = self._velocity_gain / self._position_gain

@@ -21,7 +21,8 @@ class Intake:
     def __init__(self, config: SafetyConfig) -> None:
         self._config = config
         arm = config.kind == "arm"
-        self._names = JOINT_QUANTITIES if arm else tuple(SIZES)
+        self.names = JOINT_QUANTITIES if arm else tuple(SIZES)
+        """What is looked at."""
         self.samples: dict[str, Sample] = {}
         """Accepted samples by name."""
         self.numbers: dict[str, Numbers] = {}
@@ -29,7 +30,7 @@ class Intake:
         self.found: dict[str, float] = {}
         """Checks that samples of this cycle failed, by code, with the measured value."""
         self._looked: dict[str, float] = {}
-        self._refused = dict.fromkeys(self._names, 0)
+        self._refused = dict.fromkeys(self.names, 0)
         self._since = math.nan
 
     def restart(self, now: float) -> None:
@@ -43,7 +44,7 @@ class Intake:
         self.found = {}
         if math.isnan(self._since):
             self._since = now
-        for name in self._names:
+        for name in self.names:
             sample = samples.get(name)
             # The same stamp is the same sample; NaN never is.
             if sample is not None and sample.stamp != self._looked.get(name):

@@ -33,6 +33,8 @@ class Timers:
 
     saturated: float = 0.0
     """Time with an action at its limit [s]."""
+    held: float = 0.0
+    """Time for which the policy has repeated its last action [s]."""
     leaping: float = 0.0
     """Time with commands that leap in every cycle [s]."""
     straining: float = 0.0
@@ -58,7 +60,7 @@ def policy_values(
 ) -> Values:
     """Checks of what the runner says; `slew` is the largest change of a command, of its range."""
     if not isinstance(i.status, int):
-        t.saturated = t.leaping = 0.0
+        t.saturated = t.held = t.leaping = 0.0
         t.last_command = None
         return {"policy_failed": 1.0}
     values: Values = {}
@@ -71,6 +73,11 @@ def policy_values(
     else:
         t.saturated = 0.0
     values["saturation"] = t.saturated
+    if bits & HELD or (between and t.held > 0.0):
+        t.held += dt
+    else:
+        t.held = 0.0
+    values["policy_blind"] = t.held
     values["command"] = _beyond_range(i.command, commands)
     if not between:
         leap = _leap(i.command, t.last_command, commands)

@@ -77,7 +77,8 @@ class Pilot:
         around: Around,
     ) -> Output:
         """One cycle at time now [s]; never raises for what samples, reference and time hold."""
-        step = self.runner.step(now, samples, reference)
+        # What safety refuses the policy does not see either: it flies on what was last accepted, until that is old.
+        step = self.runner.step(now, self.safety.take(now, samples), reference)
         landed = not isinstance(self.robot, Arm) and self._land.landed
         decision = self.safety.update(
             SafetyInputs(

@@ -144,6 +144,7 @@ class Safety:
         self._counts = dict.fromkeys((code for _, code, _, _ in self._checks), 0)
         self._active: set[str] = set()
         self._now = math.nan
+        self._taken, self._dt, self._jump = False, 0.0, 0.0
         self._in_state = self._quiet = 0.0
         self._stuck, self._recoveries = False, 0
         self._target: np.ndarray | None = None
@@ -153,11 +154,25 @@ class Safety:
         """The last accepted sample of each quantity, by name."""
         return self._intake.samples
 
-    def update(self, inputs: SafetyInputs) -> Decision:
-        """Decide; never raises, whatever the inputs hold."""
+    def take(self, now: float, samples: Mapping[str, Sample]) -> dict[str, Sample]:
+        """Begin a cycle: look at its samples; `update` follows, with the same. Never raises.
+
+        Returns what a policy may see: the last accepted ones, and what is not looked at here.
+        """
         with np.errstate(all="ignore"):
-            dt, jump = self._tick(inputs.now)
-            self._intake.take(self._now, inputs.samples)
+            self._dt, self._jump = self._tick(now)
+            self._intake.take(self._now, samples)
+        self._taken = True
+        others = {n: s for n, s in samples.items() if n not in self._intake.names}
+        return others | self._intake.samples
+
+    def update(self, inputs: SafetyInputs) -> Decision:
+        """Decide; never raises, whatever the inputs hold. Looks at the samples unless `take` just did."""
+        with np.errstate(all="ignore"):
+            if not self._taken:
+                self.take(inputs.now, inputs.samples)
+            self._taken = False
+            dt, jump = self._dt, self._jump
             values = self._measure(inputs, dt)
             if jump > 0.0:
                 values["clock_jump"] = jump

@@ -174,6 +174,16 @@ def test_signs_of_the_corrections():
     assert min(m[2], m[3]) > 0.0 > max(m[0], m[1])
 
 
+def test_a_hold_without_velocity_is_level():
+    robot = load_robot("crazyflie")
+    for position in ((0.0, 0.0, 0.0), (0.3, -0.2, 0.1)):
+        hold = Hold(robot)
+        hold.start(0.0, state(0.0), np.zeros(3))
+        samples = state(0.0, position)
+        del samples["velocity_w"]
+        assert hold.step(0.0, samples) == pytest.approx(np.full(4, robot.hover_throttle))
+
+
 def test_allocation_gives_the_thrust_and_torque_that_was_asked_for():
     robot = load_robot("x500")
     rotors = _Rotors(robot)

@@ -174,7 +174,7 @@ def test_every_check_at_its_edge(kind, code):
 def test_every_check_has_a_test_of_its_edge():
     elsewhere = {
         "rejected", "out_of_order", "position_jump", "attitude_jump", "joint_jump", "clock_jump", "saturation",
-        "slew", "deadlines", "joint_effort", "hold_limit", "land_limit",
+        "slew", "deadlines", "policy_blind", "joint_effort", "hold_limit", "land_limit",
     }  # fmt: skip
     assert {code for _, code in EDGES} | elsewhere == set(BY_CODE)
     source = Path(__file__).read_text()
@@ -369,6 +369,43 @@ def test_the_operator_escalates_and_never_calms(first, second):
     flight.cycle(operator=first)
     assert flight.cycle(operator=second).state == max(first, second)
     assert flight.cycle(operator=17).state >= State.HOLD
+
+
+def test_a_policy_repeats_its_last_action_for_one_step_only():
+    flight = Flight()
+    flight.run(0.1)
+    assert flight.cycle(status=int(Status.NOT_FINITE)).state is State.POLICY
+    assert flight.cycle().state is State.POLICY
+    assert flight.cycle(status=int(Status.STALE)).state is State.POLICY
+    # 10 ms and 10 ms make more than 15 ms; a call between two steps counts on
+    assert flight.cycle(dt=0.004, status=int(Status.BETWEEN)).state is State.POLICY
+    decision = flight.cycle(dt=0.006, status=int(Status.STALE))
+    assert codes(decision) == ["policy_blind", "policy_held"]
+    assert decision.state is State.HOLD
+    assert decision.reasons[0].value == pytest.approx(0.02)
+
+
+def test_what_is_refused_a_policy_does_not_see():
+    safety = Safety(VEHICLE)
+    good = state(T0, (1.0, 2.0, 3.0))
+    other = Sample(value=np.zeros(2), stamp=T0)
+    assert safety.take(T0, good | {"other": other}) == good | {"other": other}
+    later = T0 + DT
+    bad = {
+        "position_w": Sample(value=np.array([math.nan, 0, 0]), stamp=later),
+        "velocity_w": Sample(value=np.array([1e30, 0, 0]), stamp=later),
+        "quat_wb": Sample(value=np.array([1.0, 0, 0, 0]), stamp=T0 - DT),
+        "angular_velocity_b": Sample(value=np.zeros(3), stamp=later + 0.5),
+    }
+    assert safety.take(later, bad) == good
+    inputs = Flight().well(later)
+    decision = safety.update(replace(inputs, samples=bad))
+    assert {"not_finite", "out_of_order", "future"} <= set(codes(decision))
+    # looked at once: a second look would find the same stamps and nothing new
+    assert decision.counts["not_finite"] == 1
+    # without take, update looks itself
+    decision = safety.update(replace(Flight().well(later + DT), samples=state(later + DT)))
+    assert codes(decision) == ["position_jump"]
 
 
 def test_reset_begins_anew():
