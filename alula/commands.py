@@ -186,6 +186,7 @@ def presets() -> Outcome:
 
 def robots() -> Outcome:
     """`alula robots`."""
+    from alula.robots.arm import known_arms, load_arm
     from alula.robots.multirotor import ROBOT_DIR, known_robots, load_robot
 
     found, lines = [], []
@@ -196,6 +197,7 @@ def robots() -> Outcome:
         found.append(
             {
                 "name": name,
+                "kind": "multirotor",
                 "file": str(file),
                 "hash": robot.hash,
                 "mass_kg": robot.mass,
@@ -208,6 +210,18 @@ def robots() -> Outcome:
             f"{name:18}{robot.mass:.3f} kg, {robot.n_rotors} rotors, "
             f"thrust {thrust_to_weight:.2f} times the weight, {file}"
         )
+    for name in known_arms():
+        arm, file = load_arm(name), ROBOT_DIR / f"{name}.toml"
+        found.append(
+            {
+                "name": name,
+                "kind": "arm",
+                "file": str(file),
+                "hash": arm.hash,
+                "joints": list(arm.joint_names),
+            }
+        )
+        lines.append(f"{name:18}arm, {len(arm.joint_names)} joints, {file}")
     return Outcome(data={"robots": found}, text="\n".join(lines))
 
 
