@@ -23,6 +23,7 @@ LENIENT = {
     "fresh": 10.0,
     "safety.stall": 10.0,
     "safety.stall_lost": 10.0,
+    "safety.held_time": 10.0,
     "safety.clock_jump": 10.0,
     "safety.deadlines_in_a_row": 100000.0,
     "safety.position_age": 5.0,
