@@ -36,6 +36,8 @@ def generate_launch_description() -> LaunchDescription:
             executable=name,
             name=name,
             output="screen",
+            # Where ROS security is on, a node gets the rights of this name; else it means nothing.
+            ros_arguments=["--enclave", f"/alula/{name}"],
             parameters=parameters,
             condition=condition,
         )

@@ -33,6 +33,7 @@ def generate_launch_description() -> LaunchDescription:
                 executable="policy_node",
                 name="policy_node",
                 output="screen",
+                ros_arguments=["--enclave", "/alula/policy_node"],
                 parameters=[
                     argument["params"],
                     {

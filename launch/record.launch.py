@@ -20,6 +20,7 @@ def generate_launch_description() -> LaunchDescription:
                 package="alula",
                 executable="record_node",
                 output="screen",
+                ros_arguments=["--enclave", "/alula/record_node"],
                 parameters=[{"folder": LaunchConfiguration("folder")}],
             ),
         ]

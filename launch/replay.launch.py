@@ -34,15 +34,22 @@ def generate_launch_description() -> LaunchDescription:
                 package="alula",
                 executable="replay_node",
                 output="screen",
+                ros_arguments=["--enclave", "/alula/replay_node"],
                 parameters=[{"bag": argument["bag"]}],
                 on_exit=Shutdown(),
             ),
-            Node(package="alula", executable="view_node", output="screen"),
+            Node(
+                package="alula",
+                executable="view_node",
+                output="screen",
+                ros_arguments=["--enclave", "/alula/view_node"],
+            ),
             Node(
                 package="alula",
                 executable="policy_node",
                 name="policy_node",
                 output="screen",
+                ros_arguments=["--enclave", "/alula/policy_node"],
                 parameters=[
                     argument["params"],
                     {
