@@ -7,7 +7,9 @@ measurements stay away. However the process ends, nothing more is sent: the robo
 
 import gc
 import time
+import traceback
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -41,6 +43,20 @@ QUIET = 2.0
 WAITS, COMMANDS = "the policy waits until the robot listens", "the policy is in command"
 
 
+def _told(transition: Callable) -> Callable:
+    """A transition whose errors are logged: rclpy answers them with on_error and keeps them to itself."""
+
+    @wraps(transition)
+    def run_told(node: LifecycleNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception:
+            node.get_logger().error(f"{transition.__name__}: {traceback.format_exc()}")
+            raise
+
+    return run_told
+
+
 class PolicyNode(LifecycleNode):
     """The node; parameters are the fields of NodeConfig, of SafetyConfig (`safety.`) and of the adapter's."""
 
@@ -72,6 +88,7 @@ class PolicyNode(LifecycleNode):
 
     # Transitions
 
+    @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load, test and check everything that can be checked before the robot moves."""
         begun = time.perf_counter()
@@ -90,6 +107,7 @@ class PolicyNode(LifecycleNode):
         )
         return TransitionCallbackReturn.SUCCESS
 
+    @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take command, unless a measurement is missing or another node commands the robot."""
         obstacle = self._obstacle()
@@ -197,6 +215,8 @@ class PolicyNode(LifecycleNode):
             age = now - samples[name].stamp
             if not abs(age) <= self._config.fresh:
                 return f"{name} is {age:.3f} s old; allowed: up to {self._config.fresh:g} s"
+            if not np.isfinite(samples[name].value).all():
+                return f"{name} is {samples[name].value.tolist()}; allowed: finite numbers"
         rivals = self._adapter.rivals()
         return f"{rivals} other publishers send commands; allowed: none" if rivals else ""
 
