@@ -84,8 +84,8 @@ class SafetyConfig:
 
     saturation_time: float = _off(0.5, "s", 0.0, 60.0)
     """Longest time with an action at its limit."""
-    held_time: float = _off(0.015, "s", 0.0, 60.0)
-    """Longest time for which the policy may repeat its last action: it was meant for one step."""
+    held_time: float = _off(0.025, "s", 0.0, 60.0)
+    """Longest time for which the policy may repeat its last action."""
     slew: float = _number(0.6, "-", 0.01, 1.0)
     """Largest change of a command between two cycles, of its range."""
     slew_time: float = _off(0.2, "s", 0.0, 60.0)

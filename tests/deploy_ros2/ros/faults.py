@@ -95,9 +95,9 @@ def duplicated(m: Odometry, _: float) -> list[Odometry]:
 
 
 def lost() -> Callable:
-    """Three of ten are lost, at random."""
+    """One of five is lost, at random."""
     rng = random.Random(0)
-    return lambda m, _: [] if rng.random() < 0.3 else [m]
+    return lambda m, _: [] if rng.random() < 0.2 else [m]
 
 
 def frozen() -> Callable:
@@ -363,7 +363,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("drop-out of 200 ms", SENSORS, drop(0.2), "hold policy", codes=AGE, reaction=0.2, quick=True),
     _fault("drop-out of 1 s", SENSORS, drop(1.0), "hold release", "off", codes=AGE, reaction=0.2),
     _fault("drop-out of 5 s", SENSORS, drop(5.0), "hold release", "off", codes=AGE, reaction=0.2, least=5.5),
-    _fault("three of ten measurements lost", SENSORS, tampered(lost), least=2.0),
+    _fault("one of five measurements lost", SENSORS, tampered(lost), least=2.0),
     _fault("rate halved", SENSORS, tampered(halved), least=2.0),
     _fault("each measurement twice", SENSORS, tampered(lambda: duplicated), least=2.0),
     _fault("each tenth overtaken by the next", SENSORS, reordered(10), counts=("out_of_order",), least=2.0),
