@@ -210,8 +210,6 @@ class PolicyNode(LifecycleNode):
         for name in self._required:
             if name not in samples:
                 return f"no {name} has come"
-            if not np.isfinite(samples[name].value).all():
-                return f"{name} is not finite"
             age = now - samples[name].stamp
             if not abs(age) <= self._config.fresh:
                 return f"{name} is {age:.3f} s old; allowed: up to {self._config.fresh:g} s"
@@ -334,11 +332,12 @@ class PolicyNode(LifecycleNode):
         if rivals > self._rivals:
             self.get_logger().error(f"{rivals} other publishers send commands to the robot")
         self._rivals = rivals
+        text = summary(self._active, self._output, rivals)
         message = diagnostic_message(
             stamp=self.get_clock().now().to_msg(),
             name=self.get_name(),
             hardware=self._pilot.robot.name,
-            text=summary(self._active, self._output, rivals),
+            text=f"waiting: {text}" if self._active and self._waiting else text,
             output=self._output if self._active else None,
             rivals=rivals,
             numbers={

@@ -109,7 +109,13 @@ class Px4Adapter:
         self._msg = m = msg if msg is not None else _messages()
         self._node, self._config, self._timing, self._on_state = node, config, timing, on_state
         self._level, rotors = runner.level, len(runner.names)
-        px4.offboard_mode(m, self._level, 0)
+        try:
+            px4.offboard_mode(m, self._level, 0)
+        except (AssertionError, TypeError) as e:
+            why = str(e).splitlines()[0]
+            raise AlulaError(
+                f"this px4_msgs is not known: {why}; allowed: that of PX4 v1.15 or later"
+            ) from None
         if self._level == "throttle" and sorted(config.motors) != list(range(rotors)):
             raise AlulaError(
                 f"px4.motors is {config.motors}; allowed: each of 0 to {rotors - 1} once"
@@ -303,5 +309,6 @@ def _messages() -> Any:
         return import_module("px4_msgs.msg")
     except ImportError:
         raise AlulaError(
-            "the adapter px4 needs the package px4_msgs in the version of the firmware; build it with colcon"
+            "the adapter px4 needs the package px4_msgs in the version of the firmware, v1.15 or later; "
+            "build it with colcon"
         ) from None

@@ -373,3 +373,17 @@ def test_without_px4_msgs_the_error_says_what_is_needed(monkeypatch):
         AlulaError, match="needs the package px4_msgs in the version of the firmware"
     ):
         Px4Adapter(fake["Node"](), CONFIG, NodeConfig(), None, None, None)
+
+
+def test_messages_of_an_older_firmware_are_refused(monkeypatch):
+    """v1.14 had no direct_actuator; generated messages assert their keywords."""
+
+    class Old:
+        def __init__(self, **fields):
+            if "direct_actuator" in fields:
+                raise AssertionError("Invalid arguments")
+
+    msg = SimpleNamespace(**{**vars(MSG), "OffboardControlMode": Old})
+    runner = SimpleNamespace(level="throttle", names=ROTORS)
+    with pytest.raises(AlulaError, match="not known: Invalid arguments; allowed: that of PX4 v1"):
+        Px4Adapter(fake["Node"](), CONFIG, NodeConfig(), runner, None, None, msg=msg)
