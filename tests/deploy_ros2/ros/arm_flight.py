@@ -53,6 +53,8 @@ BUSY = {
     "deadline", "deadlines", "stall", "joint_stale", "policy_held", "policy_lost", "policy_blind", "clock_jump",
 }  # fmt: skip
 """Checks that a busy computer may cause in any flight."""
+LEFT: list[tuple] = []
+"""What earlier flights left behind."""
 Tamper = Callable[[JointState, float], Iterable[JointState]]
 """What becomes of a message, so many seconds after the fault began."""
 
@@ -113,8 +115,7 @@ class ArmFlight:
         self._begun: float | None = None
         self._context = Context()
         rclpy.init(context=self._context, domain_id=self.domain)
-        # No services: the middleware may crash when one goes at the wrong moment.
-        self.node = node = Node("wire", context=self._context, start_parameter_services=False)
+        self.node = node = Node("wire", context=self._context)
         self._caller = subprocess.Popen(
             [sys.executable, str(wire["CALLER"])], text=True, stdin=PIPE, stdout=PIPE,
             preexec_fn=wire["_die_with_parent"],
@@ -144,9 +145,8 @@ class ArmFlight:
         self._caller.communicate()
         self._ended = True
         self._thread.join(30.0)
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.try_shutdown()
+        # They stay: the middleware may crash where a node ends while others die.
+        LEFT.append((self.node, self._executor, self._context))
         if kind is not None:
             for process in self.processes.values():
                 print(f"--- {process.log.name}\n{process.text[-6000:]}")
