@@ -52,6 +52,8 @@ ASK_AGAIN = 1.0
 """Time between two requests for mode or arming [s]."""
 STATUS_AGE = 1.6
 """Nobody knows who flies if PX4 has not said so for this long; it does every 0.5 s [s]."""
+LATE_NEWS = 0.3
+"""What PX4 said longer ago than this when it comes is not believed: the process or the link hung meanwhile [s]."""
 CLOCKS_DIFFER = 1.0
 """An odometry this old or this far ahead was stamped by another clock [s]."""
 
@@ -279,13 +281,17 @@ class Px4Adapter:
         self._on_state()
 
     def _on_status(self, message: Any) -> None:
-        self._learn(message.arming_state == px4.ARMED, message.nav_state == px4.OFFBOARD)
+        armed, offboard = message.arming_state == px4.ARMED, message.nav_state == px4.OFFBOARD
+        self._learn(message.timestamp, armed, offboard)
 
     def _on_control_mode(self, message: Any) -> None:
-        self._learn(message.flag_armed, message.flag_control_offboard_enabled)
+        self._learn(message.timestamp, message.flag_armed, message.flag_control_offboard_enabled)
 
-    def _learn(self, armed: bool, offboard: bool) -> None:
-        """PX4 says whether it is armed and in offboard mode."""
+    def _learn(self, said_us: int, armed: bool, offboard: bool) -> None:
+        """PX4 said at a time [us] whether it is armed and in offboard mode."""
+        # Without its time in this computer's, its word must be taken for new.
+        if not self._timing.arrival and self._timing.now() - 1e-6 * said_us > LATE_NEWS:
+            return
         before = self.engaged
         self._heard = time.monotonic()
         self._spent = offboard and (self._spent or (before and not armed))

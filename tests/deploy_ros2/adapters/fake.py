@@ -87,12 +87,14 @@ class VehicleOdometry:
 
 @dataclass(kw_only=True)
 class VehicleStatus:
+    timestamp: int = 0
     arming_state: int = 1
     nav_state: int = 0
 
 
 @dataclass(kw_only=True)
 class VehicleControlMode:
+    timestamp: int = 0
     flag_armed: bool = False
     flag_control_offboard_enabled: bool = False
 

@@ -50,8 +50,9 @@ class Bench:
         stamp = round(1e6 * self.node.now)
         self.hear("odometry", MSG.VehicleOdometry(timestamp_sample=stamp, **fields))
 
-    def status(self, armed, mode):
-        self.hear("status", MSG.VehicleStatus(arming_state=2 if armed else 1, nav_state=mode))
+    def status(self, armed, mode, ago=0.0):
+        at, arming = round(1e6 * (self.node.now - ago)), 2 if armed else 1
+        self.hear("status", MSG.VehicleStatus(timestamp=at, arming_state=arming, nav_state=mode))
 
     def run(self, seconds, armed=None, mode=POSITION, send=None):
         """Cycles at 100 Hz, as the node has them while the policy is well; PX4's status comes at 2 Hz."""
@@ -149,10 +150,10 @@ def test_armed_and_in_offboard_the_policy_flies(bench):
 
 def test_the_control_mode_tells_it_too(bench):
     b = bench()
-    mode = MSG.VehicleControlMode(flag_armed=True, flag_control_offboard_enabled=True)
-    b.hear("control_mode", mode)
+    flags = {"flag_armed": True, "flag_control_offboard_enabled": True}
+    b.hear("control_mode", MSG.VehicleControlMode(timestamp=100_000_000, **flags))
     assert b.adapter.engaged
-    b.hear("control_mode", MSG.VehicleControlMode(flag_armed=True))
+    b.hear("control_mode", MSG.VehicleControlMode(timestamp=100_000_000, flag_armed=True))
     assert not b.adapter.engaged
 
 
@@ -194,6 +195,20 @@ def test_px4_falls_silent(bench):
     last = 1e-6 * b.node.sent(CONFIG.actuator_motors)[-1].timestamp
     assert last - 100.0 == pytest.approx(1.6, abs=0.02)
     assert 1e-6 * b.beats()[-1].timestamp - 100.0 <= 1.61
+
+
+def test_old_news_are_not_believed(bench):
+    """After a process has hung, the network hands over what was said meanwhile, the oldest first."""
+    b = bench()
+    b.run(0.5, armed=True, mode=OFFBOARD, send=HOVER)
+    b.node.now += 3.0
+    b.status(True, OFFBOARD, ago=2.5)
+    assert not b.adapter.engaged
+    b.status(True, OFFBOARD, ago=0.2)
+    assert b.adapter.engaged
+    unsynchronised = bench(arrival=True)
+    unsynchronised.status(True, OFFBOARD, ago=90.0)
+    assert unsynchronised.adapter.engaged
 
 
 def test_release_ends_heartbeat_and_requests(bench):
