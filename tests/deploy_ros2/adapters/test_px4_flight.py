@@ -5,6 +5,8 @@ hovers the vehicle until it is armed and in offboard mode, takes offboard mode o
 back to its own failsafe half a second after the last one.
 """
 
+import os
+import signal
 import time
 from pathlib import Path
 from runpy import run_path
@@ -16,6 +18,9 @@ pytest.importorskip("rclpy")
 pytest.importorskip("px4_msgs")
 
 import px4_msgs.msg as m
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 
 from alula.deploy_ros2.adapters.px4 import FROM_PX4, TO_PX4, Px4Config
 from alula.deploy_ros2.sim_multirotor import SimMultirotor, SimMultirotorConfig
@@ -23,7 +28,8 @@ from alula.presets import get_preset
 from alula.robots.multirotor import load_robot
 from alula.training.run import train
 
-bench = run_path(str(Path(__file__).with_name("bench.py")))["bench"]
+dds = run_path(str(Path(__file__).with_name("bench.py")))
+bench, wire = dds["bench"], dds["wire"]
 CONFIG = Px4Config()
 ROBOT = load_robot("crazyflie")
 HALF = 0.5**0.5
@@ -186,3 +192,59 @@ def test_arming_and_mode_by_request(policy):
         b.spin(lambda: px4.requests[-1].param1 == 0.0, px4.tick)
         assert px4.requests[-1].command == 400
         assert time.monotonic() - px4.beats[-1] < LOSS
+
+
+@pytest.fixture
+def processes(policy, tmp_path):
+    """What stands for PX4 here, policy_node in a process of its own, and a function that spins for a while."""
+    domain = int(os.environ.get("ROS_DOMAIN_ID") or wire["free_domain"]())
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    parameters = {"policy": policy, "robot": "crazyflie", "adapter": "px4", "autostart": True}
+    node = wire["Process"]("policy_node", domain, tmp_path, parameters=dds["LENIENT"] | {"safety.stall_lost": 0.5, "safety.stall": 0.1} | parameters)  # fmt: skip
+    rclpy.init(domain_id=domain)
+    robot = Node("px4", use_global_arguments=False)
+    executor = SingleThreadedExecutor()
+    executor.add_node(robot)
+    px4 = Autopilot(robot)
+
+    def spin(until, patience=20.0):
+        end, due = time.monotonic() + patience, 0.0
+        while not until():
+            now = time.monotonic()
+            assert now < end, node.text
+            if now >= due:
+                due = now + 0.01
+                px4.tick()
+            executor.spin_once(timeout_sec=0.002)
+
+    try:
+        yield px4, node, spin
+    finally:
+        node.close()
+        robot.destroy_node()
+        rclpy.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+def test_the_process_ends_or_hangs(processes, number):
+    px4, node, spin = processes
+    spin(lambda: px4.beats)
+    px4.armed = True
+    px4.offboard()
+    spin(lambda: len(px4.motors) > 100)
+    assert px4.mode == OFFBOARD
+    node.signal(number)
+    at = time.monotonic()
+    spin(lambda: px4.mode == FAILSAFE)
+    # What was under way when it came, and no more
+    assert px4.beats[-1] - at < 0.1
+    n, beats = len(px4.motors), len(px4.beats)
+    if number == signal.SIGSTOP:
+        # It goes on after three seconds, with a network full of what was said meanwhile.
+        spin(lambda: time.monotonic() - at > 3.0)
+        node.signal(signal.SIGCONT)
+        spin(lambda: time.monotonic() - at > 5.0)
+    assert len(px4.motors) == n
+    if number != signal.SIGSTOP:
+        assert len(px4.beats) == beats
