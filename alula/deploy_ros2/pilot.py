@@ -58,12 +58,13 @@ class Pilot:
     def __init__(self, runner: PolicyRunner, safety: Safety, robot: Multirotor | Arm) -> None:
         self.runner, self.safety, self.robot = runner, safety, robot
         self._joints_held = False
+        self._here: np.ndarray | None = None
 
     def start(self) -> None:
         """Begin anew: the policy is in command."""
         self.runner.reset()
         self.safety.reset()
-        self._joints_held = False
+        self._joints_held, self._here = False, None
         if isinstance(self.robot, Arm):
             self._joint_hold = JointHold(np.asarray(self.robot.velocity_max))
         else:
@@ -94,6 +95,8 @@ class Pilot:
                 operator=around.operator,
             )
         )
+        if isinstance(self.robot, Arm):
+            self._note_joints(decision)
         silent = decision.state is State.RELEASE or (
             self.runner.level == "rates" and decision.state in (State.HOLD, State.LAND)
         )
@@ -128,14 +131,24 @@ class Pilot:
         return self._land.step(now, samples)
 
     def _joint_positions(self, now: float, decision: Decision) -> np.ndarray | None:
-        if decision.changed:
-            here, target = self._measured(), decision.hold_target
-            here = target if here is None else here
-            if here is not None:
-                self._joint_hold.start(now, here, target)
-                self._joints_held = True
+        # Held is where the arm was when the hold began, whatever is measured later: the arm follows its set-point, so a
+        # jump is the sensor's, and its number must not become a command.
+        if not self._joints_held and self._here is not None:
+            self._joint_hold.start(now, self._here)
+            self._joints_held = True
         # Where the arm is was never known: nothing can be held.
         return self._joint_hold.step(now) if self._joints_held else None
+
+    def _note_joints(self, decision: Decision) -> None:
+        """Remember where the arm is, within its limits, unless its measurements just jumped."""
+        if decision.state is State.POLICY:
+            self._joints_held = False
+        elif self._joints_held:
+            return
+        measured = self._measured()
+        if measured is not None and not any(r.code == "joint_jump" for r in decision.reasons):
+            assert isinstance(self.robot, Arm)
+            self._here = np.clip(measured, self.robot.position_low, self.robot.position_high)
 
     def _measured(self) -> np.ndarray | None:
         """Measured joint positions in the order of the robot (J); None where they are not all known."""

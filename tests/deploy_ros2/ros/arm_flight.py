@@ -115,7 +115,7 @@ class ArmFlight:
         self._begun: float | None = None
         self._context = Context()
         rclpy.init(context=self._context, domain_id=self.domain)
-        self.node = node = Node("wire", context=self._context)
+        self.node = node = Node("wire", context=self._context, enable_rosout=False)
         self._caller = subprocess.Popen(
             [sys.executable, str(wire["CALLER"])], text=True, stdin=PIPE, stdout=PIPE,
             preexec_fn=wire["_die_with_parent"],
