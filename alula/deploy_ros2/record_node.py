@@ -1,7 +1,6 @@
 """record_node: writes a flight to a rosbag2 (mcap) as it comes, where there is no `ros2 bag` too; `alula flightlog` reads it."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -92,8 +91,7 @@ class RecordNode(Node):
     def close(self, why: str) -> None:
         """End the recording: the bag is complete."""
         if not self._bag.closed:
-            text = f"{why}: {self._bag.close()} messages in {self._bag.folder}"
-            self.get_logger().warning(text)
+            self.get_logger().warning(f"{why}: {self._bag.close()}")
 
 
 class BagWriter:
@@ -125,13 +123,14 @@ class BagWriter:
         define(self._store, kind)
         return partial(self._write, self._writer.add_connection(topic, kind, typestore=self._store))
 
-    def close(self) -> int:
-        """Complete the bag; the number of its messages."""
+    def close(self) -> str:
+        """Complete the bag; what became of it."""
         self.closed = True
-        # With a full disk what was written can be recovered, and that is all.
-        with suppress(OSError):
+        try:
             self._writer.close()
-        return self._messages
+        except OSError as e:
+            return f"{self.folder} is incomplete, to be recovered ({e.strerror or e})"
+        return f"{self._messages} messages in {self.folder}"
 
     def _write(self, connection: Connection, time_ns: int, message: bytes) -> None:
         self._writer.write(connection, time_ns, message)

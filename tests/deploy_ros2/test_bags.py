@@ -166,7 +166,18 @@ def test_a_type_that_is_not_installed_is_refused(tmp_path):
         bag.add("/odd", "odd_msgs/msg/Odd")
     write = bag.add("/fine", "std_msgs/msg/Empty")
     write(1, b"\x00\x01\x00\x00\x00")
-    assert bag.close() == 1
+    assert bag.close() == f"1 messages in {tmp_path / 'bag'}"
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    bag = BagWriter(tmp_path / "bag")
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bag._writer, "close", full)
+    assert bag.close() == f"{tmp_path / 'bag'} is incomplete, to be recovered (No space left on device)"  # fmt: skip
+    assert bag.closed
 
 
 @pytest.mark.parametrize("bag", ["", "nowhere"])
