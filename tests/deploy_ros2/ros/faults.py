@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, Transform
 from nav_msgs.msg import Odometry
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from std_msgs.msg import Float32MultiArray, MultiArrayDimension
 from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
 
 SENSORS, OTHERS, PROCESSES = "measurements", "operator, reference and rivals", "processes"
@@ -75,18 +73,20 @@ def drop(seconds: float) -> Callable:
     return tampered(lambda: lambda m, t: [] if t < seconds else [m])
 
 
+def changed_by(change: Callable, seconds: float = math.inf) -> Callable:
+    """Each measurement is changed in place, so long."""
+
+    def tamper(message: Odometry, t: float) -> list[Odometry]:
+        if t < seconds:
+            change(message, t)
+        return [message]
+
+    return tamper
+
+
 def changed(change: Callable, seconds: float = math.inf) -> Callable:
-    """Each measurement is changed in place."""
-
-    def make() -> Callable:
-        def tamper(message: Odometry, t: float) -> list[Odometry]:
-            if t < seconds:
-                change(message, t)
-            return [message]
-
-        return tamper
-
-    return tampered(make)
+    """Each measurement is changed in place, so long."""
+    return tampered(lambda: changed_by(change, seconds))
 
 
 def duplicated(m: Odometry, _: float) -> list[Odometry]:
@@ -307,14 +307,8 @@ def set_point(x: float, y: float, z: float) -> Callable:
 
 def second_commander(flight) -> float:
     """Another node publishes commands; the same as the policy's last, so that the flight goes on."""
-    node, wire = flight.wire.node, flight.wire
-    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    last = wire.record.commands[-1]
     now = time.time()
-    wire.rival = node.create_publisher(Float32MultiArray, "command", qos)
-    message = Float32MultiArray(data=last.value.tolist())
-    message.layout.dim = [MultiArrayDimension(label=last.label, size=4, stride=4)]
-    wire.rival.publish(message)
+    flight.wire.appear(flight.record.commands[-1])
     return now
 
 

@@ -127,8 +127,8 @@ class Flight:
         """Send a node a signal; returns when [s]."""
         return self.process(name).signal(number)
 
-    def begin(self) -> None:
-        """Take off anew, and fly until the policy is calmly in command."""
+    def begin(self, *, reference: bool = True) -> None:
+        """Take off anew, and fly until the policy is calmly in command; with `reference`, its node runs before."""
         w = self.wire
         self.process("sim_node")
         self.process("policy_node")
@@ -140,7 +140,7 @@ class Flight:
         w.tamper, w.heartbeat = None, True
         w.charge(0.9)
         w.trigger("sim_node/reset")
-        if self._reference is not None:
+        if reference and self._reference is not None:
             self.process("reference_node")
             w.record = Record()
             until(lambda: bool(w.record.trajectories), "a reference")

@@ -20,6 +20,7 @@ import numpy as np
 HERE = Path(__file__).parent
 flight = run_path(str(HERE / "flight.py"))
 faults = run_path(str(HERE / "faults.py"))
+tracked = run_path(str(HERE / "tracked.py"))
 Flight, Outcome, unsafe, BUSY = (flight[n] for n in ("Flight", "Outcome", "unsafe", "BUSY"))
 MOTOR_TIMEOUT, until = flight["MOTOR_TIMEOUT"], flight["until"]
 KILL, TERM = faults["signal"].SIGKILL, faults["signal"].SIGTERM
@@ -121,7 +122,110 @@ def killed(policy: str, seed: int, latest: float, land: bool) -> dict:
         }  # fmt: skip
 
 
-SCENARIOS: dict[str, Callable] = {"fault": fault, "killed": killed}
+def refused(policy: str) -> dict:
+    """What policy_node says to parameters, files and measurements with which it must not fly."""
+    folder = Path(tempfile.mkdtemp())
+    with Flight(Path(policy), folder, parameters={"policy": ""}) as f:
+        node, answers = f.process("policy_node"), {}
+
+        def tried(case: str, transition: str) -> None:
+            before = len(node.text)
+            done = f.wire.transition(transition)
+            time.sleep(0.1)
+            answers[case] = [done, node.text[before:]]
+
+        def with_value(case: str, name: str, value: object, good: object) -> None:
+            accepted = f.wire.call("policy_node/set_parameters", "parameter", name, value)[1]
+            if not accepted:
+                answers[case] = [False, "parameter refused"]
+            else:
+                tried(case, "configure")
+                f.wire.call("policy_node/set_parameters", "parameter", name, good)
+
+        for case, path in damaged(Path(policy), folder).items():
+            with_value(case, "policy", str(path), policy)
+        with_value("wrong robot", "robot", "x500", flight["ROBOT"])
+        with_value("tilt of 9 rad", "safety.tilt", 9.0, 1.2)
+        with_value("speed NaN", "safety.speed", float("nan"), 5.0)
+        with_value("tilt that is a word", "safety.tilt", "steep", 1.2)
+        with_value("unknown adapter", "adapter", "mavlink", "multirotor")
+        tried("all is well", "configure")
+        tried("no odometry", "activate")
+        f.wire.tamper = faults["changed_by"](faults["ahead"](-1.0))
+        f.process("sim_node")
+        until(lambda: len(f.record.odometry) > 20, "odometry")
+        tried("old odometry", "activate")
+        f.wire.tamper = faults["changed_by"](faults["nan_position"])
+        time.sleep(0.1)
+        tried("NaN position", "activate")
+        f.wire.tamper = None
+        f.wire.appear()
+        time.sleep(1.0)
+        tried("another commander", "activate")
+        sent = len(f.record.commands)
+        f.wire.disappear()
+        until(lambda: f.wire.transition("activate"), "activation", pause=0.2)
+        accepted = f.wire.call("policy_node/set_parameters", "parameter", "safety.tilt", 1.0)[1]
+        answers["parameter in flight"] = [accepted, ""]
+        return {"answers": answers, "commands": sent}
+
+
+def damaged(policy: Path, folder: Path) -> dict[str, Path]:
+    """Damaged copies of a policy file, and none."""
+    good = policy.read_bytes()
+    flipped = bytearray(good)
+    flipped[len(good) // 10] ^= 64
+    copies = {
+        "one bit flipped": bytes(flipped),
+        "truncated": good[: len(good) // 2],
+        "zero bytes": b"",
+    }
+    paths = {}
+    for k, (case, content) in enumerate(copies.items()):
+        paths[case] = folder / f"damaged{k}.onnx"
+        paths[case].write_bytes(content)
+    return paths | {"no such file": folder / "none.onnx"}
+
+
+def figure(policy: str, hover: float, eight: float) -> dict:
+    """Hover, then a figure-eight led by reference_node, with nothing in between; against the same without ROS."""
+    folder, way = Path(tempfile.mkdtemp()), {"shape": "figure_eight"}
+    above = (0.0, 0.0, 1.0)
+    with Flight(Path(policy), folder, sim={"start": above}, reference=way, relay=False) as f:
+        f.begin(reference=False)
+        begun = f.record.commands[0].at
+        time.sleep(max(0.0, begun + hover - time.time()))
+        f.process("reference_node")
+        time.sleep(eight)
+        r = f.record
+        seen = [o for o in r.odometry if o.stamp >= begun]
+        errors, places = tracked["on_the_wire"](seen, r.trajectories, np.array(above))
+        start = tracked["beginning"](r.trajectories) - begun
+        alone = [
+            tracked["without_ros"](policy, flight["ROBOT"], above, start, len(seen), seed)
+            for seed in range(3)
+        ]
+        last, commands = r.policy[-1], np.array([c.at for c in r.commands])
+        waits = np.diff(commands)
+        # From each odometry message to the first command after it, by the times of their senders
+        after = np.searchsorted(commands, [o.at for o in seen])
+        pairs = [(o, commands[k]) for o, k in zip(seen, after, strict=True) if k < len(commands)]
+        latency = np.array([t - o.at for o, t in pairs])
+        rms = [float(np.sqrt(np.mean(np.square(e)))) for e in (errors, *alone)]
+        return {
+            "rms": rms[0], "rms_alone": rms[1:], "steps": len(seen), "farthest": float(np.abs(places).max()),
+            "states": sorted({p.state for p in r.policy}), "wrong": unsafe(r),
+            "values": last.values, "waits_ms": [1e3 * float(np.percentile(waits, q)) for q in (50, 99, 100)],
+            "latency_ms": [1e3 * float(np.percentile(latency, q)) for q in (50, 99, 100)],
+        }  # fmt: skip
+
+
+SCENARIOS: dict[str, Callable] = {
+    "fault": fault,
+    "killed": killed,
+    "refused": refused,
+    "figure": figure,
+}
 
 
 def main() -> None:

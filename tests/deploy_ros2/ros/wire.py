@@ -28,7 +28,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import BatteryState
-from std_msgs.msg import Empty, Float32MultiArray
+from std_msgs.msg import Empty, Float32MultiArray, MultiArrayDimension
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 EVERY = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -84,7 +84,8 @@ class Process:
         parameters: Mapping[str, object] | None = None,
         remaps: Mapping[str, str] | None = None,
     ) -> None:
-        values = [x for k, v in (parameters or {}).items() for x in ("-p", f"{k}:={_yaml(v)}")]
+        given = {k: v for k, v in (parameters or {}).items() if v != ""}
+        values = [x for k, v in given.items() for x in ("-p", f"{k}:={_yaml(v)}")]
         renamed = [x for k, v in (remaps or {}).items() for x in ("-r", f"{k}:={v}")]
         self.module = module
         self.log = folder / f"{module}-{time.monotonic_ns()}.log"
@@ -233,6 +234,19 @@ class Wire:
         until(lambda: self._begun is not None, "odometry to tamper with")
         assert self._begun is not None
         return self._begun
+
+    def appear(self, like: Sent | None = None) -> None:
+        """Become a second commander; with `like`, one that sends the same."""
+        self._rival = self.node.create_publisher(Float32MultiArray, "command", NEWEST)
+        if like is not None:
+            message = Float32MultiArray(data=like.value.tolist())
+            size = len(message.data)
+            message.layout.dim = [MultiArrayDimension(label=like.label, size=size, stride=size)]
+            self._rival.publish(message)
+
+    def disappear(self) -> None:
+        """Be no second commander any more."""
+        self.node.destroy_publisher(self._rival)
 
     def charge(self, charge: float) -> float:
         """Tell of a battery with this charge from now on, 0 to 1; returns when [s]."""
