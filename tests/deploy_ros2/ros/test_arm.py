@@ -72,3 +72,22 @@ def test_an_arm_reaches_over_the_wire_as_it_does_without(policy, tmp_path, which
     assert found.tracking == pytest.approx(expected.tracking, rel=allowed)
     assert found.settling < expected.settling * (1.0 + allowed) + 0.1
     assert found.final < 1e-3
+
+
+@pytest.mark.slow
+def test_an_arm_reaches_through_a_joint_trajectory_controller(policy, tmp_path):
+    path, loaded = policy
+    goal = reach["goals"](ARM)[0]
+    expected = reach["fly"](ARM, loaded, goal)
+    parameters = {"ros2_control.controller": "trajectory"}
+    sim = {"controller": "joint_trajectory"}
+    with ArmFlight(path, tmp_path, relay=False, parameters=parameters, sim=sim) as f:
+        f.begin()
+        sent = f.send_goal(goal)
+        until(lambda: flown(f.record, goal, sent) is not None, "the reach", DURATION + 30.0)
+        found, _ = flown(f.record, goal, sent)
+        print(f"without ROS {expected}\nthrough a trajectory controller {found}")
+        assert f.record.commands == []
+        assert found.final < 1e-3
+        # Never faster than without; on a busy computer slower
+        assert 0.9 * expected.tracking < found.tracking < 1.5 * expected.tracking
