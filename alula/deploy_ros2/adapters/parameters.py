@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from textwrap import dedent
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import (
@@ -31,7 +31,7 @@ def declare(node: Node, config: type, prefix: str = "") -> None:
     default = config()
     for f in fields(config):
         name = prefix + f.name
-        value = plain(getattr(default, f.name))
+        value: Any = plain(getattr(default, f.name))
         descriptor = ParameterDescriptor(description=about.get(f.name, ""))
         # An empty list says nothing about the type of its elements.
         descriptor.dynamic_typing = value == [] or value is None
