@@ -132,24 +132,32 @@ class Flight:
         w = self.wire
         self.process("sim_node")
         self.process("policy_node")
-        if self._configured:
-            w.transition("deactivate")
-        elif not w.transition("configure"):
+        if not self._configured and not w.transition("configure"):
             raise RuntimeError("policy_node was not configured")
-        self._configured = True
         w.tamper, w.heartbeat = None, True
         w.charge(0.9)
-        w.trigger("sim_node/reset")
         if reference and self._reference is not None:
             self.process("reference_node")
             w.record = Record()
             until(lambda: bool(w.record.trajectories), "a reference")
+        # On a busy computer a flight may end before it has begun.
+        until(self._take_off, "calm flight", 3 * wire["PATIENCE"])
+
+    def _take_off(self) -> bool:
+        w = self.wire
+        if self._configured:
+            w.transition("deactivate")
+        self._configured = True
+        w.trigger("sim_node/reset")
         w.record = Record()
         until(lambda: len(w.record.odometry) > 20, "odometry")
         w.record = Record()
         until(lambda: w.transition("activate"), "the policy in command", pause=0.1)
         begun = time.time()
-        until(lambda: time.time() - begun > SETTLED and self.state() == "policy", "calm flight")
+        calm = lambda: time.time() - begun > SETTLED and self.state() == "policy"  # noqa: E731
+        lost = lambda: self.state() in ("land", "release", "stop")  # noqa: E731
+        until(lambda: calm() or lost(), "calm flight")
+        return not lost()
 
     def state(self) -> str:
         """Who is in command, as last told."""

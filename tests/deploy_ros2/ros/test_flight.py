@@ -39,7 +39,7 @@ REFUSED = {
     "truncated": "not configured: ",
     "zero bytes": "not configured: ",
     "no such file": "not configured: .*none.onnx",
-    "wrong robot": "not configured: .*robot 'crazyflie'.*this is 'x500'",
+    "wrong robot": "not configured: .*made for robot 'crazyflie'.*, not for 'x500'",
     "tilt of 9 rad": "not configured: .*tilt is 9.0 rad; allowed: 0.1 to 3.14159",
     "speed NaN": "not configured: .*speed is nan",
     "tilt that is a word": "parameter refused",
