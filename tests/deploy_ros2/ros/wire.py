@@ -168,6 +168,8 @@ class Seen:
     at: float
     stamp: float
     position_w: np.ndarray
+    lag: float = 0.0
+    """How long it was under way to the recorder [s]."""
 
 
 @dataclass
@@ -272,7 +274,8 @@ class Wire:
     def _on_odometry(self, message: Odometry, info: dict) -> None:
         stamp, p = message.header.stamp, message.pose.pose.position
         where = np.array([p.x, p.y, p.z])
-        self.record.odometry.append(Seen(_sent(info), stamp.sec + 1e-9 * stamp.nanosec, where))
+        at, measured = _sent(info), stamp.sec + 1e-9 * stamp.nanosec
+        self.record.odometry.append(Seen(at, measured, where, time.time() - at))
         if self._relayed is None:
             return
         tamper, now, out = self.tamper, time.time(), [message]
