@@ -30,11 +30,12 @@ def joint_reach(
 
     For each joint, with the error e = position - goal and the velocity v::
 
-        z = -(gain e + damping v)
+        limit = min(speed, velocity_max / 2)
+        z = -(speed / limit) (gain e + damping v)
         action = z / sqrt(1 + z^2)
-        commanded position += speed control_dt action
+        commanded position += limit control_dt action
 
-    Far from the goal the joint moves at `speed`; near it the error dies away at the rate speed gain, so gain should be
+    Far from the goal the joint moves at `limit`; near it the error dies away at the rate speed gain, so gain should be
     below 1 / (4 speed T) where T is the servo's time constant. At rest the error is zero whatever the servo's own.
 
     Args:
@@ -44,7 +45,9 @@ def joint_reach(
         gain: of the position error [1/rad or 1/m].
         damping: of the velocity [s/rad or s/m].
     """
-    n, step = len(arm.joint_names), speed * control_dt
+    n = len(arm.joint_names)
+    limit = np.minimum(speed, 0.5 * np.array(arm.velocity_max))
+    ratio = speed / limit
     entries = (
         ("joint_position", "rad", arm.position_noise),
         ("joint_velocity", "rad/s", arm.velocity_noise),
@@ -61,14 +64,14 @@ def joint_reach(
         ),
         action=tuple(
             ActionEntry(name=j, low=-step, high=step, unit="rad", meaning="joint_position_delta")
-            for j in arm.joint_names
+            for j, step in zip(arm.joint_names, (control_dt * limit).tolist(), strict=True)
         ),
         training={"preset": "scripted", "seed": 0, "version": __version__},
     )
     eye = np.eye(n)
     network = Network(
         mean=np.zeros(3 * n),
-        scale=np.repeat([1.0, damping, gain], n),
+        scale=np.concatenate([np.ones(n), damping * ratio, gain * ratio]),
         # Out of reach; at 20 the action is 0.99875, which does not yet count as saturated.
         clip=20.0,
         # The position itself is seen, as a trained policy would, but does not count.

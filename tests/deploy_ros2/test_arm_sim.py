@@ -11,7 +11,7 @@ import pytest
 from alula.deploy_ros2.sim_arm import SimArm, SimArmConfig, build_model
 from alula.errors import AlulaError
 from alula.export import export
-from alula.robots.arm import load_arm
+from alula.robots.arm import known_arms, load_arm
 
 reach = run_path(str(Path(__file__).with_name("reach.py")))
 ARM = load_arm("ur5e")
@@ -272,3 +272,14 @@ def test_the_scripted_policy_needs_no_stiff_servo(policy, tmp_path):
     assert np.abs(sagging.position - HOME).max() > 3e-3
     own = reach["scripted_policy"](tmp_path / "own.onnx", arm)
     assert reach["fly"](arm, own, reach["goals"](ARM)[0]).final < 5e-4
+
+
+@pytest.mark.parametrize("name", known_arms())
+def test_the_scripted_policy_moves_every_shipped_arm(name, tmp_path):
+    arm = load_arm(name)
+    own = reach["scripted_policy"](tmp_path / "own.onnx", arm)
+    low, high = np.array(arm.position_low), np.array(arm.position_high)
+    goal = np.clip(np.array(arm.home) + 0.1, low + 0.01, high - 0.01)
+    flown = reach["fly"](arm, own, goal)
+    assert flown.final < 1e-3
+    assert flown.settling < 3.0

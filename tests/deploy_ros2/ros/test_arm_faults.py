@@ -50,7 +50,8 @@ def moving(policy, tmp_path):
 
     yield make
     for f in made:
-        f.__exit__(None)
+        # With what the nodes said; it is shown where a test failed.
+        f.__exit__(True)
 
 
 def far(f) -> bool:
@@ -153,7 +154,7 @@ HOLDS = [
 """Faults that end in a hold, and the check that finds them."""
 AGES = {"joint_stale": 0.2, "rejected": 0.06}
 """Time that a check itself waits [s]: joint_age, six samples."""
-QUICK = {"a joint is missing", "effort beyond its limit", "a joint jumps by 1 rad"}
+QUICK = {"a joint is missing", "a joint jumps by 1 rad"}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_bad_joint_states_hold_the_arm_where_it_is(moving, name, tamper, code, l
 @pytest.mark.parametrize(
     ("name", "tamper", "ends"),
     [
-        ("a joint is missing for 0.3 s", only(without_elbow, 0.3), True),
+        pytest.param("a joint is missing for 0.3 s", only(without_elbow, 0.3), True, marks=slow),
         pytest.param("effort beyond its limit for 0.3 s", only(on_joint("effort", lambda x: 40.0), 0.3), True, marks=slow),
         pytest.param("no joint states for 0.4 s", only(nothing, 0.4), True, marks=slow),
         pytest.param("a joint jumps for 0.3 s", only(on_joint("position", lambda x: x + 1.0), 0.3), False, marks=slow),
@@ -203,6 +204,7 @@ def test_what_passes_lets_the_policy_go_on_but_a_jump_does_not(moving, name, tam
     assert f.unsafe(STEP) == []
 
 
+@slow
 def test_lost_joint_states_release_the_arm(moving):
     f = moving()
     began = f.tamper(nothing)
