@@ -213,7 +213,7 @@ def report_of(
         while process.poll() is None and time.monotonic() < end:
             robot.fly(rate, 0.05)
     if not report.is_file():
-        raise SystemExit(f"no report from {mode}:\n{(scratch / 'said').read_text()}")
+        raise SystemExit(f"no report from {mode}:\n{(scratch / 'said').read_text()[-2000:]}")
     return json.loads(report.read_text())
 
 

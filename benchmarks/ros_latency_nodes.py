@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 IN_PYTHON = time.monotonic()
@@ -64,7 +65,9 @@ def start():
     marks.append(time.monotonic())
     node.trigger_configure()
     marks.append(time.monotonic())
-    while node._obstacle():
+    while obstacle := node._obstacle():
+        # Seen only where it stays, beside the error of the process that waits.
+        print(obstacle, file=sys.stderr)
         executor.spin_once(timeout_sec=0.1)
     marks.append(time.monotonic())
     node.trigger_activate()
@@ -78,7 +81,8 @@ def parts(seconds: float) -> dict[str, float]:
     node, executor, _ = start()
     from alula.deploy_ros2.adapters import multirotor
 
-    spent: dict[str, list[float]] = {}
+    cycles: list[dict[str, float]] = []
+    this: dict[str, float] = {}
 
     def timed(name: str, function: Callable) -> Callable:
         def call(*args, **kwargs):
@@ -86,7 +90,12 @@ def parts(seconds: float) -> dict[str, float]:
             try:
                 return function(*args, **kwargs)
             finally:
-                spent.setdefault(name, []).append(1e6 * (time.perf_counter() - begun))
+                this[name] = 1e6 * (time.perf_counter() - begun)
+                if name == "rest":
+                    # Only cycles in which all of it happened: not those of the timer, nor those between two steps.
+                    if len(this) == len(PARTS):
+                        cycles.append(dict(this))
+                    this.clear()
 
         return call
 
@@ -108,11 +117,13 @@ def parts(seconds: float) -> dict[str, float]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         executor.spin_once(timeout_sec=0.1)
-    median = {name: sorted(times)[len(times) // 2] for name, times in spent.items()}
-    median["steps"] -= median["network"]
-    inside = ("reference", "observe", "steps", "network", "safety", "publish")
-    median["rest"] -= sum(median[name] for name in inside)
-    return {name: median[name] for name in PARTS}
+    inside = ("reference", "observe", "steps", "safety", "publish")
+    for cycle in cycles:
+        cycle["rest"] -= sum(cycle[name] for name in inside)
+        cycle["steps"] -= cycle["network"]
+    if not cycles:
+        raise SystemExit("no whole cycle: is the computer busy?")
+    return {name: median(cycle[name] for cycle in cycles) for name in PARTS}
 
 
 def main() -> None:
