@@ -34,6 +34,7 @@ def fly(policy: Path) -> Callable:
         )
         assert done.returncode == 0, done.stderr[-8000:]
         sys.stderr.write(done.stderr)
-        return json.loads(done.stdout)
+        # Loggers write to the same place.
+        return json.loads(done.stdout.splitlines()[-1])
 
     return run

@@ -37,7 +37,7 @@ def measure(policy: Path, name: str) -> list[dict]:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-4000:])
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def row(fault, outcomes: list[dict]) -> str:

@@ -46,6 +46,8 @@ class Fault:
     """Parameters of policy_node."""
     reference: Mapping[str, object] | None = None
     """Parameters of reference_node; None: there is none."""
+    anew: bool = False
+    """Whether something of it stays, so that each repetition needs new processes."""
     own_time: bool = False
     """Whether the robot's time stood still."""
     quick: bool = False
@@ -379,8 +381,8 @@ FAULTS: tuple[Fault, ...] = (
     _fault("one attitude rolled by 90 degrees", SENSORS, once(on_side), "hold land stop", "landed", codes=("attitude_jump",), reaction=0.1),
     _fault("attitude drifts at 3 rad/s", SENSORS, changed(drifting), "hold release", "off"),
     _fault("velocity of 1e30 m/s", SENSORS, changed(velocity(1e30)), "hold land release", "off", codes=("not_finite",), reaction=0.2, parameters=LIMIT),
-    _fault("velocity of 50 m/s", SENSORS, changed(velocity(50.0)), "hold land", "off", reaction=0.1, parameters=LIMIT),
-    _fault("body rate of 20 rad/s", SENSORS, changed(spinning), "hold", "off", reaction=0.1),
+    _fault("velocity of 50 m/s", SENSORS, changed(velocity(50.0)), "hold land release", "off", reaction=0.1, parameters=LIMIT),
+    _fault("body rate of 20 rad/s", SENSORS, changed(spinning), "hold release", "off", reaction=0.1),
     _fault("every number 1.7e308", SENSORS, changed(huge), "hold release", "off", codes=("not_finite",), reaction=0.2),
     _fault("operator calls ~/hold", OTHERS, service("hold"), "hold land stop", "landed", reaction=0.3),
     _fault("operator calls ~/land", OTHERS, service("land"), "land stop", "landed", reaction=0.3, quick=True),
@@ -392,10 +394,10 @@ FAULTS: tuple[Fault, ...] = (
     _fault("battery unknown (NaN)", OTHERS, battery(math.nan)),
     _fault("reference lost at hover", OTHERS, no_reference, "hold land stop", "landed", codes=("reference_stale",), reaction=1.0, parameters=STREAMED, reference=HOVER),
     _fault("reference lost in a figure-eight", OTHERS, no_reference, "hold land stop", "landed", codes=("reference_stale",), reaction=1.0, parameters=STREAMED, reference=EIGHT),
-    _fault("reference leaps 10 m away", OTHERS, way_to(10.0, 0.0, 0.5), "hold land stop", "landed", codes=("reference_far",), reaction=0.3),
-    _fault("reference holds NaN", OTHERS, way_to(math.nan, 0.0, 0.5)),
-    _fault("set-point outside of the geofence", OTHERS, set_point(0.0, 0.0, 1.5), "hold land stop", "landed", codes=("geofence",), parameters=FENCE),
-    _fault("a second commander appears", OTHERS, second_commander, codes=("second_commander",), least=1.5),
+    _fault("reference leaps 10 m away", OTHERS, way_to(10.0, 0.0, 0.5), "hold land stop", "landed", anew=True, codes=("reference_far",), reaction=0.3),
+    _fault("reference holds NaN", OTHERS, way_to(math.nan, 0.0, 0.5), anew=True),
+    _fault("set-point outside of the geofence", OTHERS, set_point(0.0, 0.0, 1.5), "hold land stop", "landed", anew=True, codes=("geofence",), parameters=FENCE),
+    _fault("a second commander appears", OTHERS, second_commander, anew=True, codes=("second_commander",), least=1.5),
     _fault("robot killed", PROCESSES, sent("sim_node", signal.SIGKILL), "hold release", "gone", codes=AGE, reaction=0.3),
     _fault("robot stands still for 1 s", PROCESSES, paused("sim_node", 1.0), "hold release", "off", codes=AGE, reaction=0.3, own_time=True),
     _fault("policy_node killed (SIGKILL)", PROCESSES, sent("policy_node", signal.SIGKILL), "", "off", reaction=0.5, quick=True),

@@ -98,13 +98,13 @@ def fault(policy: str, name: str, repetitions: int = 1) -> list[dict]:
                     wrong = judge(chosen, outcome, f.record)
                     if wrong and tries and disturbed(chosen, outcome, f.record):
                         tries -= 1
-                        continue
+                        break
                     if wrong:
                         print(f.logs(), file=sys.stderr)
                     shown = {**vars(outcome), "codes": sorted(outcome.codes)}
                     shown |= {"reaction": reaction(chosen, outcome), "wrong": wrong}
                     found.append({**shown, "repeated": TRIES - tries})
-                    if chosen.group == faults["PROCESSES"]:
+                    if chosen.anew or chosen.group == faults["PROCESSES"]:
                         break
     finally:
         shutil.rmtree(folder, ignore_errors=True)

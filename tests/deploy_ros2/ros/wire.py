@@ -37,6 +37,7 @@ NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 CALLER = Path(__file__).with_name("caller.py")
 PATIENCE = 30.0
 """How long anything may take on a loaded machine before it counts as hanging [s]."""
+CLAIMS: list[socket.socket] = []
 LEFT: list[tuple] = []
 """What the end of the process will clear away."""
 Tamper = Callable[[Odometry, float], Iterable[Odometry]]
@@ -44,13 +45,18 @@ Tamper = Callable[[Odometry, float], Iterable[Odometry]]
 
 
 def free_domain() -> int:
-    """A ROS domain in which no participant listens."""
+    """A ROS domain in which no participant listens; claimed until this process ends."""
     for domain in random.sample(range(60, 101), 41):
         try:
             for k in range(4):
                 # DDSI: the participants' ports are 7400 + 250 domain + 10 + 2 k
                 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
                     s.bind(("127.0.0.1", 7410 + 250 * domain + 2 * k))
+            # A port that no participant uses is the claim: others may be about to choose, too.
+            claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            claim.bind(("127.0.0.1", 7640 + 250 * domain))
+            claim.listen()
+            CLAIMS.append(claim)
         except OSError:
             continue
         return domain
