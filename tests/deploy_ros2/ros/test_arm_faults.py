@@ -7,6 +7,7 @@ beyond the limits, no command farther than one step of the policy from the one b
 import math
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from runpy import run_path
 
@@ -23,7 +24,7 @@ STEP = flight["CONTROL_DT"]
 GOAL = HOME + np.array([1.8, -0.5, 0.6, -0.8, 1.0, 1.5])
 UNDER_WAY = 0.5
 """Time from the goal to the fault [s]."""
-LATE = 0.15
+LATE = 0.3
 """What a busy computer may add to any reaction [s]; on an idle one it is a few milliseconds."""
 slow = pytest.mark.slow
 
@@ -41,12 +42,19 @@ def moving(policy, tmp_path):
     made = []
 
     def make(**options):
-        f = ArmFlight(policy, tmp_path, **options)
-        made.append(f)
-        f.begin()
-        sent = f.send_goal(GOAL)
-        until(lambda: time.time() - sent > UNDER_WAY and far(f), "the arm under way")
-        return f
+        for _ in range(3):
+            f = ArmFlight(policy, tmp_path, **options)
+            made.append(f)
+            with suppress(TimeoutError):
+                f.begin()
+                sent = f.send_goal(GOAL)
+                under_way = lambda f=f, t=sent: time.time() - t > UNDER_WAY and far(f)  # noqa: E731
+                until(lambda f=f, u=under_way: u() or f.state() == "release", "the arm under way")
+                if f.state() == "policy":
+                    return f
+            # A busy computer made a fault of its own; once more.
+            f.__exit__(made.pop())
+        raise RuntimeError("a computer too busy for any flight")
 
     yield make
     for f in made:
@@ -162,7 +170,7 @@ QUICK = {"a joint is missing", "a joint jumps by 1 rad"}
     [pytest.param(*h, id=h[0], marks=() if h[0] in QUICK else slow) for h in HOLDS],
 )
 def test_bad_joint_states_hold_the_arm_where_it_is(moving, name, tamper, code, least):
-    f = moving(parameters={"safety.joint_lost": 10.0})
+    f = moving()
     began = f.tamper(tamper)
     until(lambda: f.reaction(began, "hold") < np.inf, "a hold")
     told = report(name, f, began, "hold")
@@ -190,7 +198,7 @@ def test_bad_joint_states_hold_the_arm_where_it_is(moving, name, tamper, code, l
     ],
 )  # fmt: skip
 def test_what_passes_lets_the_policy_go_on_but_a_jump_does_not(moving, name, tamper, ends):
-    f = moving(parameters={"safety.joint_lost": 10.0})
+    f = moving()
     began = f.tamper(tamper)
     until(lambda: f.reaction(began, "hold") < np.inf, "a hold")
     held = report(name, f, began, "hold")
@@ -206,12 +214,12 @@ def test_what_passes_lets_the_policy_go_on_but_a_jump_does_not(moving, name, tam
 
 @slow
 def test_lost_joint_states_release_the_arm(moving):
-    f = moving()
+    f = moving(parameters={"safety.joint_lost": 1.5})
     began = f.tamper(nothing)
     until(lambda: f.reaction(began, "release") < np.inf, "the release")
     told = report("no joint states for ever", f, began, "release")
-    # joint_lost is 0.6 s
-    assert 0.5 < told < 0.6 + LATE
+    # joint_lost is 1.5 s
+    assert 1.4 < told < 1.5 + LATE
     wait(began, told + 0.5)
     assert f.record.commands[-1].at - began < told + LATE
     held = f.record.commands[-1].value
@@ -260,7 +268,7 @@ def test_an_arm_whose_policy_node_is_killed_holds_its_last_command(moving, numbe
 
 
 def test_a_policy_node_without_its_arm_holds_and_gives_up(moving):
-    f = moving()
+    f = moving(parameters={"safety.joint_lost": 1.5})
     began = f.signal("sim_arm_node", signal.SIGKILL)
     until(lambda: f.reaction(began, "release") < np.inf, "the release")
     # The policy is lost after 10 held steps, measurements are old after joint_age, 0.2 s.
@@ -271,7 +279,7 @@ def test_a_policy_node_without_its_arm_holds_and_gives_up(moving):
 
 @slow
 def test_a_policy_node_that_stood_still_for_long_does_not_go_on(moving):
-    f = moving()
+    f = moving(parameters={"safety.stall": 0.4, "safety.stall_lost": 0.7})
     began = f.signal("policy_node", signal.SIGSTOP)
     wait(began, 1.5)
     assert rests(f) is not None
