@@ -219,7 +219,7 @@ def test_lost_joint_states_release_the_arm(moving):
     until(lambda: f.reaction(began, "release") < np.inf, "the release")
     told = report("no joint states for ever", f, began, "release")
     # joint_lost is 1.5 s
-    assert 1.4 < told < 1.5 + LATE
+    assert 1.4 < told < 1.5 + 2 * LATE
     wait(began, told + 0.5)
     assert f.record.commands[-1].at - began < told + LATE
     held = f.record.commands[-1].value
@@ -272,7 +272,7 @@ def test_a_policy_node_without_its_arm_holds_and_gives_up(moving):
     began = f.signal("sim_arm_node", signal.SIGKILL)
     until(lambda: f.reaction(began, "release") < np.inf, "the release")
     # The policy is lost after 10 held steps, measurements are old after joint_age, 0.2 s.
-    assert 0.05 < report("the arm's process is gone", f, began, "hold") < 0.2 + LATE
+    assert report("the arm's process is gone", f, began, "hold") < 0.2 + LATE
     assert f.last_change(began) < 0.2 + LATE
     assert f.processes["policy_node"].alive
 
