@@ -135,7 +135,7 @@ class SafetyConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise AlulaError(f"safety kind is {self.kind!r}; allowed: multirotor, arm")
+            raise AlulaError(f"kind is {self.kind!r}; allowed: multirotor, arm")
         for f in fields(self):
             if "low" in f.metadata:
                 self._check_number(f.name, f.metadata)
@@ -144,7 +144,7 @@ class SafetyConfig:
         for small, large in ORDERED:
             if not getattr(self, small) <= getattr(self, large):
                 raise AlulaError(
-                    f"safety {small} is {getattr(self, small)}; allowed: at most {large}, "
+                    f"{small} is {getattr(self, small)}; allowed: at most {large}, "
                     f"{getattr(self, large)}"
                 )
         self._check_boxes()
@@ -155,7 +155,7 @@ class SafetyConfig:
         off = " or inf" if "off" in metadata else ""
         if not number or not (low <= value <= high or (off and value == math.inf)):
             raise AlulaError(
-                f"safety {name} is {value!r} {metadata['unit']}; allowed: {low:g} to {high:g}{off}"
+                f"{name} is {value!r} {metadata['unit']}; allowed: {low:g} to {high:g}{off}"
             )
 
     def _check_axes(self, name: str) -> None:
@@ -167,18 +167,18 @@ class SafetyConfig:
             for v in values
         )
         if not numbers or len(values) != size:
-            raise AlulaError(f"safety {name} is {values!r}; allowed: {size} finite numbers")
+            raise AlulaError(f"{name} is {values!r}; allowed: {size} finite numbers")
 
     def _check_boxes(self) -> None:
         for low, high in (("fence_low", "fence_high"), ("joint_low", "joint_high")):
             for a, b in zip(getattr(self, low), getattr(self, high), strict=True):
                 if not a < b:
-                    raise AlulaError(f"safety {low} holds {a}; allowed: less than {high}, {b}")
+                    raise AlulaError(f"{low} holds {a}; allowed: less than {high}, {b}")
         if min((*self.joint_velocity_max, *self.joint_effort_max, 1.0)) <= 0.0:
-            raise AlulaError("safety joint_velocity_max and joint_effort_max; allowed: > 0")
+            raise AlulaError("joint_velocity_max and joint_effort_max; allowed: > 0")
         names = self.joint_names
         if self.kind == "arm" and not 1 <= len(set(names)) == len(names) <= MAX_JOINTS:
-            raise AlulaError(f"safety joint_names are {names}; allowed: 1 to {MAX_JOINTS} distinct")
+            raise AlulaError(f"joint_names are {names}; allowed: 1 to {MAX_JOINTS} distinct")
 
 
 ORDERED = (

@@ -14,6 +14,7 @@ from alula.evaluation.metrics import STARTUP_S, Metrics, measure
 from alula.policies.contract import ACTION_HISTORY, Contract
 from alula.policies.onnx_file import Policy, load_policy
 from alula.presets import TaskName
+from alula.robots.arm import known_arms
 from alula.robots.multirotor import Multirotor, known_robots, load_robot
 from alula.sim.config import Randomization, SimConfig
 from alula.tasks.track import figure_eight
@@ -73,8 +74,12 @@ def policy_robot(contract: Contract) -> Multirotor:
     """The shipped robot that a policy was made for.
 
     Raises:
-        AlulaError: alula ships no robot of that name, or one with other parameters.
+        AlulaError: alula ships no multirotor of that name, or one with other parameters.
     """
+    if contract.robot in known_arms():
+        raise AlulaError(
+            f"policy is for the arm {contract.robot!r}; allowed: multirotors, arms cannot be evaluated yet"
+        )
     if contract.robot not in known_robots():
         raise AlulaError(
             f"policy is for robot {contract.robot!r}, which alula does not ship; "
