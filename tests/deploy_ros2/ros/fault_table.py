@@ -67,7 +67,7 @@ def states(outcomes: list[dict]) -> str:
         for name, column in zip(course, zip(*times, strict=True), strict=True)
     ]
     others = len(courses) - courses.count(course)
-    text = ", ".join(parts).replace("NOT", "inactive") or "POLICY"
+    text = ", ".join(parts) or "POLICY"
     return text + (f" ({others} of {len(courses)} otherwise)" if others else "")
 
 

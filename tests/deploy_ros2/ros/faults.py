@@ -343,7 +343,12 @@ def deactivated(flight) -> float:
 
 def _fault(name: str, group: str, inject: Callable, states: str = "", end: str = "hover", **more) -> Fault:  # fmt: skip
     return Fault(
-        name=name, group=group, inject=inject, states=tuple(states.split()), end=end, **more
+        name=name,
+        group=group,
+        inject=inject,
+        states=tuple(s.replace("_", " ") for s in states.split()),
+        end=end,
+        **more,
     )
 
 
@@ -402,7 +407,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("robot stands still for 1 s", PROCESSES, paused("sim_node", 1.0), "hold release", "off", codes=AGE, reaction=0.3, own_time=True),
     _fault("policy_node killed (SIGKILL)", PROCESSES, sent("policy_node", signal.SIGKILL), "", "off", reaction=0.5, quick=True),
     _fault("policy_node ended (SIGTERM)", PROCESSES, sent("policy_node", signal.SIGTERM), "", "off", reaction=0.6),
-    _fault("policy_node deactivated", PROCESSES, deactivated, "not", "off", reaction=0.6),
+    _fault("policy_node deactivated", PROCESSES, deactivated, "not_active", "off", reaction=0.6),
     _fault("policy_node stands still for 30 ms", PROCESSES, paused("policy_node", 0.03)),
     _fault("policy_node stands still for 1 s", PROCESSES, paused("policy_node", 1.0), "release", "off", codes=("stall_lost",), reaction=1.5, least=2.0, quick=True),
 )  # fmt: skip
