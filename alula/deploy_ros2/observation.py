@@ -200,13 +200,14 @@ def _source(entry: ObservationEntry, known: dict[str, tuple[int, Source]]) -> So
 
 
 def _from_reference(name: str, which: int) -> Source:
-    """A measured vector minus that of the reference (0: position, 1: velocity) at this time."""
+    """A measured vector minus that of the reference (0: position, 1: velocity) at the time of the measurement."""
 
     def source(samples: Mapping[str, Sample], reference: Reference | None, now: float) -> Filled:
         sample = samples.get(name)
         if sample is None or reference is None:
             return None
-        wanted, values = reference_at(reference, now)[which], numbers(sample, 3)
+        # A reference that has gone on since would make a fast vehicle lead by the latency.
+        wanted, values = reference_at(reference, sample.stamp)[which], numbers(sample, 3)
         return [a - b for a, b in zip(values, wanted, strict=True)], sample.stamp
 
     return source

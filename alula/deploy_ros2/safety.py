@@ -144,7 +144,7 @@ class Safety:
         self._counts = dict.fromkeys((code for _, code, _, _ in self._checks), 0)
         self._active: set[str] = set()
         self._now = math.nan
-        self._taken, self._dt, self._jump = False, 0.0, 0.0
+        self._taken, self._dt, self._jump, self._distance = False, 0.0, 0.0, 0.0
         self._in_state = self._quiet = 0.0
         self._stuck, self._recoveries = False, 0
         self._target: np.ndarray | None = None
@@ -174,6 +174,8 @@ class Safety:
             self._taken = False
             dt, jump = self._dt, self._jump
             values = self._measure(inputs, dt)
+            # Of an arm, and without a position, there is none.
+            self._distance = values.get("reference_far") or 0.0
             if jump > 0.0:
                 values["clock_jump"] = jump
             reasons = self._apply(values, inputs)
@@ -263,7 +265,7 @@ class Safety:
 
     def _may_end(self) -> bool:
         config = self._config
-        rested = self._quiet >= config.recover_after
+        rested = self._quiet >= config.recover_after and self._distance <= config.rejoin
         return rested and not self._stuck and self._recoveries < config.recoveries
 
     def _enter(self, state: State) -> None:

@@ -41,6 +41,8 @@ class SafetyConfig:
     """A hold ends once nothing has asked for it for this long."""
     recoveries: float = _number(3.0, "-", 0.0, 1000.0)
     """So often may a hold end by itself; later ones stay until they become a landing."""
+    rejoin: float = _off(0.3, "m", 0.01, 1000.0)
+    """A hold ends no farther from the reference: a policy that must catch up may overturn."""
     hysteresis: float = _number(0.8, "-", 0.1, 1.0)
     """A check that applies does so until its value is below this share of its limit."""
 

@@ -386,6 +386,14 @@ def test_a_policy_repeats_its_last_action_for_two_steps_only():
     assert decision.reasons[0].value == pytest.approx(0.03)
 
 
+def test_a_hold_ends_near_the_reference_only():
+    flight = Flight()
+    flight.cycle(operator=Reaction.HOLD)
+    far = {"reference": lambda now: at((0.31, 0, 0), now)}
+    assert flight.run(3.0, **far).state is State.HOLD
+    assert flight.cycle(reference=lambda now: at((0.29, 0, 0), now)).state is State.POLICY
+
+
 def test_what_is_refused_a_policy_does_not_see():
     safety = Safety(VEHICLE)
     good = state(T0, (1.0, 2.0, 3.0))
