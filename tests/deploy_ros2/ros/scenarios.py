@@ -129,7 +129,9 @@ def killed(policy: str, seed: int, latest: float, land: bool) -> dict:
         node.wait()
         phase = f.state() or ("configured" if "configured in" in node.text else "starting")
         time.sleep(MOTOR_TIMEOUT + 0.1)
-        until(lambda: f.end() in ("off", "landed") or not f.record.commands, "motors off")
+        # The recorder may meet a new node later than the robot does: the robot says whether it flew.
+        ended = lambda: f.end() in ("off", "landed") or f.record.sim[-1].state == "held"  # noqa: E731
+        until(ended, "motors off")
         time.sleep(0.3)
         r, sim = f.record, f.record.sim[-1]
         last = r.commands[-1].at - at if r.commands else None

@@ -30,12 +30,13 @@ def test_policy_node_killed_at_any_instant(seed, fly):
     land = seed % 3 == 0
     seen = fly("killed", seed=seed, latest=3.0 if land else 2.5, land=land)
     assert seen["wrong"] == []
-    if not seen["commands"]:
-        assert seen["robot"] == "held", seen
+    if seen["robot"] == "held":
+        assert not seen["commands"], seen
         return
     assert seen["robot"] in ("motors off, on the ground", "on the ground"), seen
     assert seen["touchdown"] is not None
     # Nothing was in the air for longer than a message takes.
-    assert seen["last_command"] < 0.05
-    # 0.2 s in the robot's own time, and a busy computer
-    assert seen["off"] is None or seen["off"] < 0.2 + 1.0
+    assert seen["last_command"] is None or seen["last_command"] < 0.05
+    # 0.2 s in the robot's own time. A process that dies while it holds a lock of the middleware's shared memory
+    # holds up the others on the same computer: 3 s were seen.
+    assert seen["off"] is None or seen["off"] < 0.2 + 5.0
