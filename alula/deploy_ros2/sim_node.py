@@ -52,6 +52,7 @@ class SimNode(Node):
         self._off = False
         self._refused = 0
         self._last = time.monotonic()
+        self._stamp = 0.0
 
     def _on_command(self, message: Float32MultiArray) -> None:
         throttle = np.asarray(message.data, float)
@@ -82,7 +83,10 @@ class SimNode(Node):
         if self._sim.on_ground and not on_ground:
             kind = "crashed" if self._sim.crashed else "landed"
             self.get_logger().info(f"{kind} at {self._sim.touchdown_speed:.2f} m/s")
-        samples = self._sim.measure(1e-9 * self.get_clock().now().nanoseconds)
+        self._stamp = stamp_after(
+            self._stamp, 1e-9 * self.get_clock().now().nanoseconds, self._config.control_dt
+        )
+        samples = self._sim.measure(self._stamp)
         if samples:
             self._odometry.publish(odometry_message(samples))
 
@@ -117,6 +121,16 @@ class SimNode(Node):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def stamp_after(last: float, now: float, dt: float) -> float:
+    """Time of the state one step of dt after the one at `last` [s].
+
+    Steps are dt apart however the timer jitters, else a moving vehicle would seem to be where it is not yet. Only a
+    simulation that was held up by more than a step goes on at the present time; nothing comes from the future.
+    """
+    due = last + dt
+    return now if now - due > dt else min(due, now)
 
 
 def odometry_message(samples: dict[str, Sample]) -> Odometry:
