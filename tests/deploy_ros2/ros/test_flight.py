@@ -26,8 +26,12 @@ def test_five_seconds_of_flight(fly):
 
 @pytest.mark.slow
 def test_a_minute_of_flight_is_as_good_as_without_ros(fly):
-    seen = fly("figure", hover=15.0, eight=45.5)
-    print(seen)
+    # A flight in which the computer held up a process until the vehicle was held says nothing about tracking.
+    for _ in range(3):
+        seen = fly("figure", hover=15.0, eight=45.5)
+        print(seen)
+        if seen["states"] == ["policy"]:
+            break
     check(seen, 0.1)
     assert seen["steps"] > 5700
     # 0 on an idle computer (docs/faults.md); 2 % where others want the processor too
