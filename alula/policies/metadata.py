@@ -4,6 +4,7 @@ The layout is docs/policy-schema.json. Everything is checked by hand, bounds inc
 file may come from a stranger.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -62,16 +63,26 @@ def metadata_text(contract: Contract, golden: Golden, weights_sha256: str) -> st
         ],
     }
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+        return json.dumps(sealed(value), allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as e:
         raise AlulaError(f"contract is not plain finite JSON: {e}") from None
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """The metadata with the SHA-256 of everything else in them, so that damage shows.
+
+    It is no signature: whoever changes a file on purpose can seal it again.
+    """
+    rest = {key: item for key, item in value.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return {**rest, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def parse_metadata(text: str) -> tuple[Contract, Golden, str]:
     """Contract, golden sequences and the SHA-256 of the weights from the JSON text.
 
     Raises:
-        AlulaError: not JSON, wrong version, missing, unknown, mistyped or out-of-bounds values.
+        AlulaError: not JSON, wrong version, missing, unknown, mistyped or out-of-bounds values, or damaged.
     """
     if len(text) > MAX_METADATA_BYTES:
         raise AlulaError(f"metadata of {len(text)} characters; allowed: {MAX_METADATA_BYTES}")
@@ -86,10 +97,13 @@ def parse_metadata(text: str) -> tuple[Contract, Golden, str]:
         "weights_sha256": _text,
         "golden_runtime": _text,
         "golden": _list_of(_sequence, MAX_SEQUENCES),
+        "sha256": _text,
     }
     fields = _object(value, "metadata", spec)
     contract: Contract = fields["contract"]
     golden = _golden(fields["golden"], contract, fields["golden_runtime"])
+    if sealed(value)["sha256"] != fields["sha256"]:
+        raise AlulaError("the metadata are not the recorded ones (SHA-256 differs): damaged")
     return contract, golden, fields["weights_sha256"]
 
 

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from alula.errors import AlulaError
 from alula.policies.contract import ActionEntry, Contract, ObservationEntry
 from alula.policies.golden import replay
+from alula.policies.metadata import sealed
 from alula.policies.network import Controller, Gru, Network
 from alula.policies.onnx_file import inspect_policy, load_policy, write_policy
 from alula.policies.onnx_graph import read_network, weights_sha256
@@ -245,7 +246,7 @@ def forge_hash(model):
     """The SHA-256 of the new numbers, as a cunning forger would."""
     value = json.loads(model.metadata_props[0].value)
     value["weights_sha256"] = weights_sha256(read_network(model, model.metadata_props[0].value))
-    model.metadata_props[0].value = json.dumps(value)
+    model.metadata_props[0].value = json.dumps(sealed(value))
     return model
 
 
@@ -404,7 +405,7 @@ def test_metadata_that_do_not_fit(path, tmp_path, change, match):
     model = onnx.load(path)
     value = json.loads(model.metadata_props[0].value)
     change(value)
-    model.metadata_props[0].value = json.dumps(value)
+    model.metadata_props[0].value = json.dumps(sealed(value))
     refused(saved(tmp_path, model), match)
 
 

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from alula.errors import AlulaError
 from alula.policies import onnx_file
-from alula.policies.metadata import METADATA_KEY
+from alula.policies.metadata import METADATA_KEY, sealed
 from alula.policies.onnx_file import load_policy, policy_from_bytes, write_policy
 from alula.policies.onnx_graph import read_network, weights_sha256
 
@@ -54,11 +54,18 @@ def saved(tmp_path, model):
 def with_metadata(tmp_path, path, change):
     model = onnx.load(path)
     value = json.loads(model.metadata_props[0].value)
+    recorded = value["sha256"]
     changed = change(value)
     value = value if changed is None else changed
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(resealed(value, recorded))
     model.metadata_props[0].value = text
     return saved(tmp_path, model)
+
+
+def resealed(value, recorded):
+    """With the SHA-256 of what now stands there, as a cunning forger would, unless that was what changed."""
+    whole = isinstance(value, dict) and value.get("sha256") == recorded
+    return sealed(value) if whole else value
 
 
 def tensor(model, name):
@@ -73,13 +80,26 @@ def with_fresh_hash(tmp_path, model):
     """Save a tampered model with the SHA-256 of its new weights, as a cunning forger would."""
     value = json.loads(model.metadata_props[0].value)
     value["weights_sha256"] = weights_sha256(read_network(model, model.metadata_props[0].value))
-    model.metadata_props[0].value = json.dumps(value)
+    model.metadata_props[0].value = json.dumps(sealed(value))
     return saved(tmp_path, model)
 
 
 def test_unchanged_file_loads(path, tmp_path):
     load_policy(path)
     load_policy(with_metadata(tmp_path, path, lambda m: None))
+
+
+@pytest.mark.parametrize(
+    "where", ["throttle", '"initial":-0.25', "rot_wb", '"high":1.0', '"delay":0.0']
+)
+def test_damaged_metadata(path, tmp_path, where):
+    """A flipped bit that leaves JSON of the right form is found all the same."""
+    model = onnx.load(path)
+    text = model.metadata_props[0].value
+    assert where in text
+    k = text.index(where) + len(where) - 1
+    model.metadata_props[0].value = text[:k] + chr(ord(text[k]) ^ 1) + text[k + 1 :]
+    refused(saved(tmp_path, model), "metadata are not the recorded ones")
 
 
 def test_missing_folder_and_special_files(path, tmp_path):
@@ -371,7 +391,7 @@ def test_not_finite_numbers(path, tmp_path, field, number):
     refused(with_metadata(tmp_path, path, change), "allowed: finite numbers")
 
 
-TOP = ["contract", "golden", "golden_runtime", "weights_sha256"]
+TOP = ["contract", "golden", "golden_runtime", "weights_sha256", "sha256"]
 CONTRACT = [
     "robot",
     "robot_hash",
