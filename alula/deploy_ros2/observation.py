@@ -26,10 +26,13 @@ NAN = math.nan
 
 def numbers(sample: Sample, size: int) -> Numbers:
     """The floats of a sample; NaN where it holds anything but `size` numbers."""
-    try:
-        values = np.asarray(sample.value, np.float64).ravel().tolist()
-    except (TypeError, ValueError, OverflowError):
-        return [NAN] * size
+    value = sample.value
+    if type(value) is not np.ndarray or value.ndim != 1 or value.dtype != np.float64:
+        try:
+            value = np.asarray(value, np.float64).ravel()
+        except (TypeError, ValueError, OverflowError):
+            return [NAN] * size
+    values = value.tolist()
     return values if len(values) == size else [NAN] * size
 
 

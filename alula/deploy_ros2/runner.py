@@ -89,6 +89,7 @@ class PolicyRunner:
         """Commands at action -1 [unit] (A)."""
         self.high = np.array([a.high for a in contract.action], np.float32)
         """Commands at action +1 [unit] (A)."""
+        self._limits = list(zip(self.low.tolist(), self.high.tolist(), strict=True))
         self._supplied = np.zeros(contract.supplied_size, np.float32)
         self._steps = _engine(engine, policy, limits, lost_steps)
         self.self_test_difference = _self_test(self._steps, policy)
@@ -119,8 +120,12 @@ class PolicyRunner:
             else:
                 status = self._steps.no_time()
             action = self._steps.action.copy()
-            # ((1 - a) low + (1 + a) high) / 2: at both ends exactly the limits
-            command = 0.5 * ((1.0 - action) * self.low + (1.0 + action) * self.high)
+        # ((1 - a) low + (1 + a) high) / 2: at both ends exactly the limits
+        values = [
+            0.5 * ((1.0 - a) * low + (1.0 + a) * high)
+            for a, (low, high) in zip(action.tolist(), self._limits, strict=True)
+        ]
+        command = np.array(values, np.float32)
         return Step(action=action, command=command, status=Status(status))
 
 

@@ -128,12 +128,13 @@ class Safety:
         self._lasting = {c.code for c in checks if not c.recovers}
         self._commands = None
         if low is not None and high is not None:
-            self._commands = np.array(low, float), np.array(high, float)
-            if np.shape(low) != np.shape(high) or not np.less(*self._commands).all():
+            if np.shape(low) != np.shape(high) or not np.less(low, high).all():
                 raise AlulaError(
                     f"commands from {np.asarray(low).tolist()} to {np.asarray(high).tolist()}; "
                     "allowed: low < high, each"
                 )
+            limits = zip(np.ravel(low).tolist(), np.ravel(high).tolist(), strict=True)
+            self._commands = list(limits)
         self.reset()
 
     def reset(self) -> None:
@@ -159,9 +160,8 @@ class Safety:
 
         Returns what a policy may see: the last accepted ones, and what is not looked at here.
         """
-        with np.errstate(all="ignore"):
-            self._dt, self._jump = self._tick(now)
-            self._intake.take(self._now, samples)
+        self._dt, self._jump = self._tick(now)
+        self._intake.take(self._now, samples)
         self._taken = True
         others = {n: s for n, s in samples.items() if n not in self._intake.names}
         return others | self._intake.samples
