@@ -118,7 +118,7 @@ class ArmFlight:
         self.node = node = Node("wire", context=self._context, enable_rosout=False)
         self._caller = subprocess.Popen(
             [sys.executable, str(wire["CALLER"])], text=True, stdin=PIPE, stdout=PIPE,
-            preexec_fn=wire["_die_with_parent"],
+            preexec_fn=wire["as_child"],
         )  # fmt: skip
         commands = "/forward_position_controller/commands"
         node.create_subscription(Float64MultiArray, commands, self._on_command, EVERY)
