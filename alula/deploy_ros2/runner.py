@@ -91,6 +91,7 @@ class PolicyRunner:
         """Commands at action +1 [unit] (A)."""
         self._limits = list(zip(self.low.tolist(), self.high.tolist(), strict=True))
         self._supplied = np.zeros(contract.supplied_size, np.float32)
+        self._now = self._at = 0.0
         self._steps = _engine(engine, policy, limits, lost_steps)
         self.self_test_difference = _self_test(self._steps, policy)
         """Largest difference from the golden sequences that the engine made at the start."""
@@ -116,7 +117,9 @@ class PolicyRunner:
                 values, stamps = self._observer.fill(samples, reference, now)
                 self._supplied[:] = values
                 times = [_microseconds(t) for t in stamps]
-                status = self._steps.step(self._supplied, times, _microseconds(now))
+                status = self._steps.step(
+                    self._supplied, times, _microseconds(self._due(now, samples))
+                )
             else:
                 status = self._steps.no_time()
             action = self._steps.action.copy()
@@ -127,6 +130,20 @@ class PolicyRunner:
         ]
         command = np.array(values, np.float32)
         return Step(action=action, command=command, status=Status(status))
+
+    def _due(self, now: float, samples: Mapping[str, Sample]) -> float:
+        """The time by which steps are counted: that of the newest measurement, while it is fresh.
+
+        Measurements come evenly from their sensor; the calls that they trigger jitter by what the middleware and
+        the scheduler add, and a call that seems early would be no step.
+        """
+        newest = max((s.stamp for s in samples.values() if s.stamp <= now), default=now)
+        at = newest if now - newest < self.control_dt else now
+        # Not back behind a call that came while measurements stayed away; a clock that goes back is the engine's to see.
+        if now >= self._now:
+            at = max(at, self._at)
+        self._now, self._at = now, at
+        return at
 
 
 def _microseconds(time: float) -> int:

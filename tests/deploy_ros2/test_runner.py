@@ -88,6 +88,30 @@ def test_the_same_calls_give_the_same_statuses_and_actions_as_the_c(policies, va
     assert Status(seen) & every == every
 
 
+@pytest.mark.parametrize("engine", ["onnx", "c"])
+def test_steps_are_counted_by_the_measurements_not_by_jittering_calls(policies, engine):
+    if engine == "c" and not shutil.which("gcc"):
+        pytest.skip("no gcc")
+    runner, rng = PolicyRunner(policies["actions"], ROBOT, engine=engine), np.random.default_rng(0)
+    for k in range(200):
+        measured = 5.0 + 0.01 * k
+        # Each call comes 1 to 8 ms after its measurement: by their own time, some would come early, others too late.
+        step = runner.step(measured + rng.uniform(0.001, 0.008), state(measured), at())
+        assert step.status & (Status.BETWEEN | Status.MISSED) == 0
+    assert runner.counters.steps == 200
+
+
+def test_calls_without_measurements_are_counted_by_their_own_time(policies):
+    runner = PolicyRunner(policies["actions"], ROBOT)
+    assert runner.step(5.002, state(5.0), at()).status == Status.OK
+    # No new measurement: the next step is due 10 ms after the last one's, and this call comes 15 ms after it.
+    assert not runner.step(5.015, state(5.0), at()).status & Status.BETWEEN
+    # The measurement of 5.01 was only late: its step has been made.
+    assert runner.step(5.016, state(5.010), at()).status == Status.BETWEEN
+    assert not runner.step(5.022, state(5.020), at()).status & (Status.BETWEEN | Status.MISSED)
+    assert runner.counters.time_backwards == 0
+
+
 @needs_gcc
 def test_calls_whose_time_is_no_time_count_the_same(policies):
     for engine in ("onnx", "c"):
