@@ -205,7 +205,7 @@ def _assembled(recording: Recording, contract: Contract) -> _Found | str:
     }
     wanted = [e.name for e in contract.supplied]
     if "position_error_w" in wanted:
-        relative = _relative(recording, time, position, velocity)
+        relative = _relative(recording, time, answered, position, velocity)
         if isinstance(relative, str):
             return relative
         fields |= relative
@@ -236,22 +236,30 @@ def _answered_at(recording: Recording, time: np.ndarray) -> np.ndarray:
 
 
 def _relative(
-    recording: Recording, time: np.ndarray, position: np.ndarray, velocity: np.ndarray
+    recording: Recording,
+    time: np.ndarray,
+    measured: np.ndarray,
+    position: np.ndarray,
+    velocity: np.ndarray,
 ) -> Fields | str:
-    """The entries of a tracking policy; where the log has no reference velocity, its slope."""
+    """The entries of a tracking policy: errors at the time of the measurement, preview at that of the command.
+
+    Where the log has no reference velocity, the slope of its positions is taken.
+    """
     reference = recording.reference_w
     if reference is None:
         return "the log has no reference, which the policy sees"
-    now = reference_at(reference, time)
+    now, then = reference_at(reference, time), reference_at(reference, measured)
     if recording.reference_velocity_w is not None:
-        speed = reference_at(recording.reference_velocity_w, time)
+        speed = reference_at(recording.reference_velocity_w, measured)
     else:
         half = 0.02
-        ahead, behind = reference_at(reference, time + half), reference_at(reference, time - half)
+        ahead = reference_at(reference, measured + half)
+        behind = reference_at(reference, measured - half)
         speed = (ahead - behind) / (2.0 * half)
     preview = [reference_at(reference, time + tau) - now for tau in PREVIEW_S]
     return {
-        "position_error_w": position - now,
+        "position_error_w": position - then,
         "velocity_error_w": velocity - speed,
         "reference_preview_w": np.concatenate(preview, axis=1),
     }
