@@ -94,10 +94,10 @@ def test_a_tracking_policys_observation_is_made_from_state_and_reference(
         return position, np.stack((2 * np.cos(2 * t), zero, zero), axis=-1)
 
     contract = track_policy.contract
-    # the node takes the reference when it sends, 3 ms after the measurement
+    # errors are those at the measurement; the preview is of the moment when the node sends, 3 ms later
+    position, velocity = at(short.time)
     now = short.time + 0.003
-    position, velocity = at(now)
-    preview = [at(now + tau)[0] - position for tau in (0.1, 0.2, 0.4, 0.6)]
+    preview = [at(now + tau)[0] - at(now)[0] for tau in (0.1, 0.2, 0.4, 0.6)]
     rot = rot_from_quat(short.quat_wb).reshape(-1, 9)
     errors = short.position_w - position, rot, short.velocity_w - velocity
     supplied = np.concatenate((*errors, short.angular_velocity_b, *preview), axis=1)
