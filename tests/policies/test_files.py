@@ -2,6 +2,7 @@
 
 import os
 import resource
+from contextlib import contextmanager
 
 import pytest
 
@@ -9,13 +10,15 @@ from alula.errors import AlulaError
 from alula.policies.files import read_bounded, write_files
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """Files beyond 10 000 bytes fail as on a full disk."""
+    """Files beyond 10 000 bytes fail as on a full disk; so does pytest's own log, so not longer than needed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_all_files_arrive(tmp_path):
@@ -34,11 +37,11 @@ def test_folders_below_come_and_go_with_their_files(tmp_path):
     assert sorted(p.name for p in (tmp_path / "b").rglob("*")) == ["src", "x"]
 
 
-def test_full_disk_leaves_nothing(tmp_path, small_disk):
+def test_full_disk_leaves_nothing(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "small").write_bytes(b"kept")
     for folder in ("new/deep", "old"):
-        with pytest.raises(AlulaError, match="cannot be written: File too large"):
+        with small_disk(), pytest.raises(AlulaError, match="cannot be written: File too large"):
             write_files(tmp_path / folder, {"small": b"1", "big": bytes(20_000)}, overwrite=True)
     assert not (tmp_path / "new").exists()
     assert [p.name for p in (tmp_path / "old").iterdir()] == ["small"]
