@@ -132,6 +132,16 @@ def build(folder: Path, network, contract, command=("gcc", "-O1")) -> Library:
     return Library(folder / "c", command)
 
 
+def made(tmp_path_factory, policy, **options) -> Library:
+    """A policy (network, contract), built in a folder of its own."""
+    return build(tmp_path_factory.mktemp("policy"), *policy, **options)
+
+
+def close(action, expected) -> None:
+    """Actions are these, to float32's accuracy."""
+    np.testing.assert_allclose(np.ravel(action), np.ravel(expected), rtol=0, atol=1e-6)
+
+
 # -- small policies
 
 

@@ -11,40 +11,12 @@ pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc to compi
 HERE = Path(__file__).parent
 example = run_path(str(HERE.parent / "policies" / "example.py"))
 stepper = run_path(str(HERE / "stepper.py"))
-echo, recorder = stepper["echo"], stepper["recorder"]
+close = stepper["close"]
 recorded, squash = stepper["recorded"], stepper["squash"]
 BETWEEN, MISSED, RESTARTED = stepper["BETWEEN"], stepper["MISSED"], stepper["RESTARTED"]
 STALE, BACKWARDS = stepper["STALE"], stepper["BACKWARDS"]
 STEP, EARLY, RESTART = 10_000, 1_250, 100_000
 """Of the 100 Hz policies here [us]: a step, an eighth of it, ten of it."""
-
-
-def made(tmp_path_factory, policy, **options):
-    return stepper["build"](tmp_path_factory.mktemp("policy"), *policy, **options)
-
-
-@pytest.fixture(scope="module")
-def echo_library(tmp_path_factory):
-    return made(tmp_path_factory, echo())
-
-
-@pytest.fixture(scope="module")
-def recorder_library(tmp_path_factory):
-    return made(tmp_path_factory, recorder())
-
-
-@pytest.fixture
-def robot(echo_library):
-    return echo_library.robot()
-
-
-@pytest.fixture
-def recording(recorder_library):
-    return recorder_library.robot()
-
-
-def close(action, expected):
-    np.testing.assert_allclose(np.ravel(action), np.ravel(expected), rtol=0, atol=1e-6)
 
 
 # -- the clock ----------------------------------------------------------------------------------------
