@@ -11,10 +11,11 @@ from alula.errors import AlulaError
 from alula.evaluation.evaluate import evaluate
 from alula.evaluation.pil import present_samples
 from alula.evaluation.quantisation import STATES, choose_formats
+from alula.firmware_export.autopilot import AutopilotExport
 from alula.firmware_export.c_export import CExport, export_c, export_onnx
-from alula.firmware_export.crazyflie import CrazyflieExport, export_crazyflie
+from alula.firmware_export.crazyflie import export_crazyflie
 from alula.firmware_export.host import HostPolicy, build_host, golden_difference
-from alula.firmware_export.px4 import MODULE, Px4Export, export_px4
+from alula.firmware_export.px4 import MODULE, export_px4
 from alula.firmware_export.quantise import Format
 from alula.firmware_export.toolchain import TARGETS, footprint
 from alula.policies.onnx_file import Policy, load_policy
@@ -95,7 +96,7 @@ def _write(
     out: Path,
     formats: Sequence[Format] | None,
     overwrite: bool,
-) -> CExport | CrazyflieExport | Px4Export:
+) -> CExport | AutopilotExport:
     match target:
         case "c":
             return export_c(policy_path, out, formats=formats, overwrite=overwrite)

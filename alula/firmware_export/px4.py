@@ -1,19 +1,15 @@
 """Policy file -> a flight mode for PX4: a folder for EXTERNAL_MODULES_LOCATION (docs/px4.md)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from alula.errors import AlulaError
 from alula.firmware_export import autopilot
-from alula.firmware_export.c_export import CExport, export_c
 from alula.firmware_export.c_source import field_names
-from alula.firmware_export.c_text import comment, fill
+from alula.firmware_export.c_text import comment
 from alula.firmware_export.quantise import Format
 from alula.frames import PX4_FROM_ALULA
 from alula.policies.contract import Contract
-from alula.policies.files import write_files
 from alula.policies.onnx_file import load_policy
 
 TEMPLATES = Path(__file__).parent / "targets" / "px4"
@@ -50,37 +46,13 @@ LOOP_DT = 0.001
 """Shortest period of PX4's gyroscope that is common [s]."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Px4Export:
-    """What `export_px4` wrote, and what the policy costs on the target."""
-
-    folder: Path
-    """For EXTERNAL_MODULES_LOCATION."""
-    files: tuple[Path, ...]
-    """All files of the folder."""
-    robot: str
-    """Robot that the policy was trained for."""
-    task: str
-    """Its task."""
-    motors: tuple[str, ...]
-    """Rotor that PX4's motor 1, 2, ... must be."""
-    flash_bytes: int
-    """Constants: weights, normaliser, golden sequences [B]; code comes on top."""
-    ram_bytes: int
-    """One `policy_t` [B]."""
-    macs: int
-    """Multiply-accumulates of one step."""
-    golden_sequences: int
-    """Golden sequences that the module replays at its start."""
-
-
 def export_px4(
     policy_path: str | Path,
     out_dir: str | Path,
     *,
     formats: Sequence[Format] | None = None,
     overwrite: bool = False,
-) -> Px4Export:
+) -> autopilot.AutopilotExport:
     """Write a policy as an external module of PX4.
 
     `formats` says how each matrix is stored, as in `export_c`.
@@ -92,22 +64,18 @@ def export_px4(
     policy = load_policy(policy_path)
     contract = policy.contract
     check_contract(contract)
-    with TemporaryDirectory(prefix="alula-px4-") as scratch:
-        c = export_c(policy_path, scratch, formats=formats)
-        sources = {f"{MODULE}/{n}": (c.folder / n).read_bytes() for n in ("policy.h", "policy.c")}
-    marks = _marks(contract, policy.sha256, c)
-    files = {name: fill(TEMPLATES / name, marks).encode("ascii") for name in FILES} | sources
-    write_files(out_dir, files, overwrite=overwrite)
-    return Px4Export(
-        folder=Path(out_dir),
-        files=tuple(Path(out_dir) / name for name in files),
-        robot=contract.robot,
-        task=contract.task,
+    return autopilot.write_app(
+        policy_path,
+        out_dir,
+        contract=contract,
+        sha256=policy.sha256,
+        templates=TEMPLATES,
+        names=FILES,
+        sources=MODULE,
+        marks=_marks(contract),
         motors=tuple(contract.action[i].name for i in rotor_of_motor(contract)),
-        flash_bytes=c.flash_bytes,
-        ram_bytes=c.ram_bytes,
-        macs=c.macs,
-        golden_sequences=c.golden_sequences,
+        formats=formats,
+        overwrite=overwrite,
     )
 
 
@@ -148,7 +116,7 @@ def check_contract(contract: Contract) -> None:
     rotor_of_motor(contract)
 
 
-def _marks(contract: Contract, sha256: str, c: CExport) -> dict[str, str]:
+def _marks(contract: Contract) -> dict[str, str]:
     fields = field_names(contract)
     order = rotor_of_motor(contract)
     motors = [comment(contract.action[i].name) for i in order]
@@ -167,13 +135,4 @@ def _marks(contract: Contract, sha256: str, c: CExport) -> dict[str, str]:
             for i, (name, k) in enumerate(zip(motors, order, strict=True))
         ),
         "ENTRIES": ", ".join(f"`{e.name}`" for e in contract.supplied),
-        "ROBOT": comment(contract.robot),
-        "ROBOT_HASH": comment(contract.robot_hash),
-        "TASK": comment(contract.task),
-        "SHA256": sha256,
-        "STEP_MS": f"{1e3 * contract.control_dt:g}",
-        "FLASH": str(c.flash_bytes),
-        "RAM": str(c.ram_bytes),
-        "MACS": str(c.macs),
-        "SEQUENCES": str(c.golden_sequences),
     }
