@@ -12,6 +12,19 @@ Stamps = Literal["message", "arrival"]
 ReferenceKind = Literal["latched", "streamed"]
 
 
+def check_ranges(config: object, ranges: dict[str, tuple[float, float]]) -> None:
+    """Refuse a configuration whose fields lie outside of these ranges.
+
+    Raises:
+        AlulaError: names the first field that does.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(config, name)
+        # Never true for NaN
+        if not low <= value <= high:
+            raise AlulaError(f"{name} is {value}; allowed: {low:g} to {high:g}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeConfig:
     """What is flown, through which interface, and how."""
@@ -58,11 +71,7 @@ class NodeConfig:
             "reference_speed": (1e-3, 100.0), "reference_acceleration": (1e-3, 1000.0), "lost_steps": (1, 10_000),
             "fresh": (1e-3, 10.0), "diagnostics_period": (0.01, 10.0),
         }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            # Never true for NaN
-            if not low <= value <= high:
-                raise AlulaError(f"{name} is {value}; allowed: {low:g} to {high:g}")
+        check_ranges(self, ranges)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +108,7 @@ class ReferenceConfig:
             "length": (0.0, 1000.0), "width": (0.0, 1000.0), "lap": (0.5, 1000.0), "wait": (0.0, 60.0), "ease": (0.0, 60.0),
             "rate": (0.1, 200.0), "window": (0.1, 60.0), "spacing": (0.005, 1.0),
         }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise AlulaError(f"{name} is {getattr(self, name)}; allowed: {low:g} to {high:g}")
+        check_ranges(self, ranges)
 
 
 def plain(value: object) -> object:

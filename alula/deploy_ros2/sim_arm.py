@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import mujoco
 import numpy as np
 
+from alula.deploy_ros2.node_config import check_ranges
 from alula.deploy_ros2.samples import Sample
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
@@ -56,11 +57,7 @@ class SimArmConfig:
         ranges = {
             "noise": (0.0, 100.0), "delay": (0.0, 1.0), "drop_out": (0.0, 1.0), "seed": (0, 2**31),
         }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            # Never true for NaN
-            if not low <= value <= high:
-                raise AlulaError(f"{name} is {value}; allowed: {low:g} to {high:g}")
+        check_ranges(self, ranges)
         if self.control_dt != 0.0 and not 1e-4 <= self.control_dt <= 0.1:
             raise AlulaError(f"control_dt is {self.control_dt}; allowed: 0.0001 to 0.1, or 0")
         if not all(math.isfinite(q) for q in self.start):

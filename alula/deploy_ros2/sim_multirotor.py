@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alula.deploy_ros2.node_config import check_ranges
 from alula.deploy_ros2.samples import Sample
 from alula.errors import AlulaError
 from alula.frames import quat_multiply
@@ -50,11 +51,7 @@ class SimMultirotorConfig:
             "control_dt": (1e-4, 0.1), "noise": (0.0, 100.0), "delay": (0.0, 1.0), "drop_out": (0.0, 1.0),
             "force": (0.0, 1.0), "command_timeout": (1e-3, 10.0), "seed": (0, 2**31),
         }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            # Never true for NaN
-            if not low <= value <= high:
-                raise AlulaError(f"{name} is {value}; allowed: {low:g} to {high:g}")
+        check_ranges(self, ranges)
         if len(self.start) != 3 or not all(math.isfinite(x) for x in self.start):
             raise AlulaError(f"start is {self.start}; allowed: 3 finite numbers [m]")
         if self.start[2] < 0.0:
