@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, replace
 from types import ModuleType
-from typing import Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from alula.presets import Preset, TaskName
 from alula.robots.multirotor import Multirotor
 from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
 from alula.sim.protocol import Simulator
+from alula.training.config import PpoConfig, ShortHorizonConfig
+
+if TYPE_CHECKING:
+    from alula.training.learner import Learner
 
 SimName = Literal["multirotor", "mujoco"]
 
@@ -67,6 +71,39 @@ def build_simulator(
             )
         case _:
             assert_never(kind)
+
+
+def build_learner(preset: Preset, robot: Multirotor, seed: int) -> "Learner":
+    """The preset's learner with the environments it learns from.
+
+    Raises:
+        AlulaError: it needs torch, which is not installed; settings that do not fit.
+    """
+    task, algo = build_task(preset.task), preset.algo
+    match algo:
+        case ShortHorizonConfig():
+            from alula.training.short_horizon import ShortHorizonLearner
+
+            return ShortHorizonLearner(robot, task, preset.sim, algo, seed)
+        case PpoConfig():
+            try:
+                from alula.training.ppo import PpoLearner
+            except ImportError:
+                raise AlulaError(
+                    f"preset {preset.name} learns with torch; allowed: after pip install 'alula[torch]'"
+                ) from None
+            simulator = build_simulator("multirotor", robot, task, preset.sim, algo.n_envs)
+            return PpoLearner(
+                simulator,
+                algo,
+                seed,
+                n_actions=robot.n_rotors,
+                first_action=robot.hover_action,
+                scale=task.SCALE,
+                past_actions=preset.sim.history * robot.n_rotors,
+            )
+        case _:
+            assert_never(algo)
 
 
 def build_contract(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from alula.errors import AlulaError
 from alula.sim.config import Disturbances, Randomization, SimConfig, Start
-from alula.training.config import ShortHorizonConfig
+from alula.training.config import PpoConfig, ShortHorizonConfig
 
 TaskName = Literal["hover", "track"]
 
@@ -25,7 +25,7 @@ class Preset:
     """Task."""
     sim: SimConfig = field(default_factory=SimConfig)
     """Flight setting."""
-    algo: ShortHorizonConfig = field(default_factory=ShortHorizonConfig)
+    algo: ShortHorizonConfig | PpoConfig = field(default_factory=ShortHorizonConfig)
     """Learner."""
 
 

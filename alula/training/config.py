@@ -1,9 +1,13 @@
 """Settings of the learners."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from alula.errors import AlulaError
 from alula.tasks.track import CostWeights
+
+MAX_WIDTH = 512
+"""Widest hidden layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +78,87 @@ class ShortHorizonConfig:
             "cotangent_limit": (1e-9, 1e30),
             "failure_cost": (0.0, 1e6),
         }
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise AlulaError(f"{name} is {getattr(self, name)}; allowed: {low:g} to {high:g}")
+        _check_bounds(self, bounds)
         if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
             raise AlulaError(f"betas are {self.betas}; allowed: two numbers, 0 <= beta < 1")
-        if min(self.hidden + self.critic_hidden) < 1 or max(self.hidden + self.critic_hidden) > 512:
-            raise AlulaError(
-                f"hidden widths {self.hidden}, {self.critic_hidden}; allowed: 1 to 512"
-            )
+        _check_widths(self.hidden, self.critic_hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoConfig:
+    """Proximal policy optimisation (see `training/ppo.py`)."""
+
+    n_envs: int = 512
+    """Environments flown at once."""
+    updates: int = 100
+    """Rollouts, each with its passes."""
+    rollout_steps: int = 32
+    """Steps of each environment in a rollout [steps]."""
+    epochs: int = 5
+    """Passes over a rollout."""
+    minibatches: int = 4
+    """Parts of a pass, each one step of the optimiser."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the actor's hidden layers."""
+    critic_hidden: tuple[int, ...] = (64, 64)
+    """Widths of the critic's hidden layers."""
+    learning_rate: float = 1e-3
+    """Learning rate at the start, and its bound."""
+    target_kl: float = 0.0
+    """Divergence of a pass that the learning rate aims at [nat]; 0 lets the rate fall linearly to zero."""
+    gamma: float = 0.99
+    """Discount per step [-]."""
+    gae_lambda: float = 0.95
+    """Mixing of the advantages [-]."""
+    clip: float = 0.2
+    """Bound on the likelihood ratio's distance from one [-]."""
+    entropy_weight: float = 0.0
+    """Weight of the policy's entropy."""
+    value_weight: float = 1.0
+    """Weight of the value's loss."""
+    max_grad_norm: float = 1.0
+    """Bound on the global norm of the gradient."""
+    history_weight: float = 0.05
+    """Size of normalised past actions beside the other inputs [-]."""
+    initial_std: float = 0.5
+    """Standard deviation of the first actions [-]."""
+    observation_clip: float = 10.0
+    """Bound of a normalised observation."""
+    privileged: bool = True
+    """The critic sees the true state, disturbance and parameters; else only what the actor sees."""
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "n_envs": (1, 1_000_000),
+            "updates": (1, 10_000_000),
+            "rollout_steps": (1, 100_000),
+            "epochs": (1, 1000),
+            "minibatches": (1, self.n_envs * self.rollout_steps),
+            "learning_rate": (0.0, 1.0),
+            "target_kl": (0.0, 10.0),
+            # gamma of one would make a value of the critic infinite
+            "gamma": (0.0, 0.9999),
+            "gae_lambda": (0.0, 1.0),
+            "clip": (1e-6, 1.0),
+            "entropy_weight": (0.0, 100.0),
+            "value_weight": (0.0, 100.0),
+            "max_grad_norm": (1e-9, 1e9),
+            "history_weight": (0.0, 1.0),
+            "initial_std": (1e-3, 10.0),
+            "observation_clip": (1e-3, 1e6),
+        }
+        _check_bounds(self, bounds)
+        _check_widths(self.hidden, self.critic_hidden)
+
+
+def _check_bounds(config: object, bounds: Mapping[str, tuple[float, float]]) -> None:
+    for name, (low, high) in bounds.items():
+        # Never true for NaN
+        if not low <= getattr(config, name) <= high:
+            raise AlulaError(f"{name} is {getattr(config, name)}; allowed: {low:g} to {high:g}")
+
+
+def _check_widths(*hidden: tuple[int, ...]) -> None:
+    for widths in hidden:
+        if not widths or min(widths) < 1 or max(widths) > MAX_WIDTH:
+            raise AlulaError(f"hidden widths {widths}; allowed: one or more of 1 to {MAX_WIDTH}")

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 import alula
-from alula.build import build_contract, build_task
+from alula.build import build_contract, build_learner, build_task
 from alula.errors import AlulaError
 from alula.policies.files import write_files
 from alula.policies.network import Network
 from alula.policies.onnx_file import write_policy
 from alula.presets import Preset
 from alula.robots.multirotor import Multirotor, load_robot
-from alula.training.short_horizon import ShortHorizonLearner, UpdateStatistics
+from alula.training.learner import Learner, Statistics
 
 POLICY, CHECKPOINT, METRICS, CONFIG = "policy.onnx", "checkpoint.npz", "metrics.csv", "config.json"
 CHECKPOINT_EVERY_S = 10.0
@@ -52,7 +52,7 @@ class TrainingResult:
     """Updates of the actor."""
     network: Network
     """The actor."""
-    history: list[UpdateStatistics]
+    history: list[Statistics]
     """One entry an update, those before a resume included."""
 
 
@@ -81,7 +81,7 @@ def train(
     """
     robot = robot or load_robot(preset.robot)
     started = time.perf_counter()
-    learner = ShortHorizonLearner(robot, build_task(preset.task), preset.sim, preset.algo, seed)
+    learner = build_learner(preset, robot, seed)
     config = resolved_config(preset, robot, seed)
     history = [] if resume is None else _resume(learner, resume / CHECKPOINT, config)
     write_files(out, {CONFIG: config.encode()}, overwrite=True)
@@ -126,13 +126,13 @@ class _Run:
 
     def __init__(
         self,
-        learner: ShortHorizonLearner,
+        learner: Learner,
         preset: Preset,
         robot: Multirotor,
         seed: int,
         out: Path,
         config: str,
-        history: list[UpdateStatistics],
+        history: list[Statistics],
     ) -> None:
         self.learner, self.preset, self.robot = learner, preset, robot
         self.seed, self.out, self.config = seed, out, config
@@ -148,8 +148,7 @@ class _Run:
         self.history.append(statistics)
         self._recent.append(statistics.cost)
         mean = sum(self._recent) / len(self._recent)
-        full_horizon = statistics.horizon == self.learner.longest
-        if self.best is None or (full_horizon and mean < self._best_cost):
+        if self.best is None or (self.learner.settled and mean < self._best_cost):
             self.best, self._best_cost = self.learner.network(), mean
         bar.show(self.learner.updates_done, statistics)
         if time.perf_counter() - self._saved > CHECKPOINT_EVERY_S:
@@ -193,7 +192,7 @@ class _Run:
     def _metrics(self) -> str:
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(["update", *(f.name for f in fields(UpdateStatistics))])
+        writer.writerow(["update", *(f.name for f in fields(self.learner.statistics))])
         for i, row in enumerate(self.history):
             writer.writerow([i + 1, *astuple(row)])
         return text.getvalue()
@@ -202,7 +201,7 @@ class _Run:
         return np.array([astuple(row) for row in self.history], np.float64)
 
 
-def _resume(learner: ShortHorizonLearner, path: Path, config: str) -> list[UpdateStatistics]:
+def _resume(learner: Learner, path: Path, config: str) -> list[Statistics]:
     if not path.is_file():
         raise AlulaError(f"nothing to resume: {path} does not exist")
     if path.stat().st_size > MAX_CHECKPOINT_BYTES:
@@ -219,20 +218,23 @@ def _resume(learner: ShortHorizonLearner, path: Path, config: str) -> list[Updat
             "allowed: exactly the same"
         )
     learner.restore(table)
-    return _history(table.get("history"), learner.updates_done)
+    return _history(table.get("history"), learner)
 
 
-def _history(rows: np.ndarray | None, updates: int) -> list[UpdateStatistics]:
-    names = [f.name for f in fields(UpdateStatistics)]
-    shape = (updates, len(names))
+def _history(rows: np.ndarray | None, learner: Learner) -> list[Statistics]:
+    kinds = {f.name: f.type for f in fields(learner.statistics)}
+    shape = (learner.updates_done, len(kinds))
     if rows is None or rows.shape != shape or rows.dtype != np.float64:
         raise AlulaError("checkpoint does not fit: history")
     out = []
     for row in rows.tolist():
-        values = dict(zip(names, row, strict=True))
-        if not 0.0 <= values["horizon"] < 1e9:
-            raise AlulaError("checkpoint does not fit: history")
-        out.append(UpdateStatistics(**(values | {"horizon": int(values["horizon"])})))
+        values = dict(zip(kinds, row, strict=True))
+        for name, kind in kinds.items():
+            if kind is int:
+                if not 0.0 <= values[name] < 1e9:
+                    raise AlulaError("checkpoint does not fit: history")
+                values[name] = int(values[name])
+        out.append(learner.statistics(**values))
     return out
 
 
@@ -276,12 +278,12 @@ class _ProgressBar:
                 TextColumn("training {task.fields[name]}"),
                 BarColumn(),
                 TextColumn("{task.completed:.0f}/{task.total:.0f} updates"),
-                TextColumn("cost {task.fields[cost]:.3f}, error {task.fields[error]:.3f} m"),
+                TextColumn("cost {task.fields[cost]:.3f}, {task.fields[note]}"),
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
             )
             self._task = self._bar.add_task(
-                "train", total=preset.algo.updates, name=preset.name, cost=0.0, error=0.0
+                "train", total=preset.algo.updates, name=preset.name, cost=0.0, note=""
             )
 
     def __enter__(self) -> "_ProgressBar":
@@ -293,12 +295,10 @@ class _ProgressBar:
         if self._bar:
             self._bar.stop()
 
-    def show(self, done: int, statistics: UpdateStatistics) -> None:
+    def show(self, done: int, statistics: Statistics) -> None:
         """Show the latest update."""
         if self._bar:
-            self._bar.update(
-                self._task, completed=done, cost=statistics.cost, error=statistics.position_error
-            )
+            self._bar.update(self._task, completed=done, cost=statistics.cost, note=statistics.note)
 
 
 def git_commit() -> str:

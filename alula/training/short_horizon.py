@@ -52,9 +52,16 @@ class UpdateStatistics:
     gradient_norm: float
     """Norm of the actor's gradient before it is bounded [-]."""
 
+    @property
+    def note(self) -> str:
+        """What a progress bar shows beside the cost."""
+        return f"error {self.position_error:.3f} m"
+
 
 class ShortHorizonLearner:
     """Actor, critic, their optimisers and the flights they learn from."""
+
+    statistics = UpdateStatistics
 
     def __init__(
         self,
@@ -138,6 +145,11 @@ class ShortHorizonLearner:
         part(0)
         for other in others:
             other.result()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last update had the full horizon: costs of shorter ones are others."""
+        return self._struct.horizon == self.longest
 
     def horizon(self) -> int:
         """Steps of the next update: a linear ramp, rounded to the measurement ring's length."""

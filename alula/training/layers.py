@@ -1,0 +1,99 @@
+"""What the learners in torch share: dense networks, running normalisers, and their way into a policy file."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from alula.policies.network import Network
+
+LEAST_STD = 1e-2
+"""A smaller spread is taken for this one: what has not moved yet must not be blown up."""
+
+
+def squash(z: Tensor) -> Tensor:
+    """The bounded output of every policy: z / sqrt(1 + z^2)."""
+    return z * torch.rsqrt(1.0 + z * z)
+
+
+class Mlp:
+    """Dense ReLU layers; the last one is linear."""
+
+    def __init__(
+        self, sizes: tuple[int, ...], random: torch.Generator, *, last: float, bias: float = 0.0
+    ) -> None:
+        """Orthogonal weights (Saxe et al. 2014, arXiv 1312.6120), those of the last layer scaled by `last`."""
+        self.layers = [nn.Linear(n, m, device=random.device) for n, m in pairwise(sizes)]
+        for layer in self.layers:
+            final = layer is self.layers[-1]
+            nn.init.orthogonal_(layer.weight, last if final else math.sqrt(2.0), generator=random)
+            nn.init.constant_(layer.bias, bias if final else 0.0)
+
+    def parameters(self) -> list[Tensor]:
+        """Weight and bias of each layer in turn."""
+        return [p for layer in self.layers for p in (layer.weight, layer.bias)]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs [..., M] of inputs [..., N]."""
+        for layer in self.layers[:-1]:
+            x = torch.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class Normalizer:
+    """Running mean and spread of vectors, and what they make of one; columns of known size are left at that."""
+
+    def __init__(self, size: int, clip: float, scale: Sequence[float] = ()) -> None:
+        """`scale` is the reciprocal size of the first columns, where it is known."""
+        self.mean, self.variance = torch.zeros(size), torch.ones(size)
+        self.variance[: len(scale)] = torch.tensor(scale) ** -2.0
+        self.weight = torch.ones(size)
+        """How much each column speaks beside the others."""
+        self.count = torch.zeros((), dtype=torch.float64)
+        self.clip, self._known = clip, len(scale)
+
+    @property
+    def std(self) -> Tensor:
+        """Spread [size], at least LEAST_STD."""
+        return self.variance.sqrt().clamp(min=LEAST_STD)
+
+    @property
+    def scale(self) -> Tensor:
+        """Factor of each column [size]."""
+        return self.weight / self.std
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(x - mean) * scale, limited to `clip` [..., size]."""
+        return ((x - self.mean) * self.scale).clamp(-self.clip, self.clip)
+
+    def update(self, x: Tensor) -> None:
+        """Take in vectors [N, size] (Chan et al. 1979, parallel mean and variance)."""
+        x = x[:, self._known :]
+        mean, variance = self.mean[self._known :], self.variance[self._known :]
+        self.count += len(x)
+        share = len(x) / float(self.count)
+        delta = x.mean(0) - mean
+        # v = (1 - s) v_a + s v_b + s (1 - s) delta^2,  s = n_b / (n_a + n_b)
+        variance += share * (x.var(0, correction=0) - variance) + share * (1.0 - share) * delta**2
+        mean += share * delta
+
+    def live(self) -> dict[str, Tensor]:
+        """What changes in training."""
+        return {"mean": self.mean, "variance": self.variance, "count": self.count}
+
+
+def policy_network(actor: Mlp, normalizer: Normalizer, rows: slice = slice(None)) -> Network:
+    """The policy that acts by the squashed outputs (of these rows) of an actor on normalised observations."""
+    weights = [layer.weight.detach().cpu().numpy().T.copy() for layer in actor.layers]
+    biases = [layer.bias.detach().cpu().numpy().copy() for layer in actor.layers]
+    weights[-1], biases[-1] = weights[-1][:, rows], biases[-1][rows]
+    return Network(
+        mean=normalizer.mean.cpu().numpy().copy(),
+        scale=normalizer.scale.cpu().numpy(),
+        clip=normalizer.clip,
+        weights=tuple(np.ascontiguousarray(w, np.float32) for w in weights),
+        biases=tuple(np.ascontiguousarray(b, np.float32) for b in biases),
+    )

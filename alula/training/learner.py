@@ -1,0 +1,59 @@
+"""What a training run needs of a learner, whichever it is."""
+
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from alula.policies.network import Network
+
+
+class Statistics(Protocol):
+    """What one update saw: a frozen dataclass of numbers."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def cost(self) -> float:
+        """Mean cost per step; the smaller, the better the policy."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What else a progress bar should show."""
+        ...
+
+
+class Learner(Protocol):
+    """A policy in training, with the environments it learns from."""
+
+    updates_done: int
+    """Updates so far."""
+    env_steps: int
+    """Policy steps of all environments together."""
+    statistics: type[Any]
+    """The dataclass that `update` returns."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the cost of the last update can be compared with later ones."""
+        ...
+
+    def update(self) -> Statistics:
+        """One update."""
+        ...
+
+    def network(self) -> Network:
+        """The policy as it is now."""
+        ...
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Everything a run needs to go on, as plain arrays."""
+        ...
+
+    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
+        """Go on from a snapshot.
+
+        Raises:
+            AlulaError: an array is missing or has another shape or type.
+        """
+        ...

@@ -1,0 +1,352 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), asymmetric, on any simulator.
+
+The actor sees what the robot sees, the critic what only the simulator knows. One update flies T steps of N
+environments and makes a few passes over them::
+
+    A_t      = sum_k (gamma lambda)^k delta_(t+k),  delta_t = r_t + gamma V(s_(t+1)) - V(s_t)
+    L_policy = -mean min(rho A, clip(rho, 1 - c, 1 + c) A),  rho = pi(a|o) / pi_old(a|o)
+    L_value  = mean (V - (A + V_old))^2 / 2
+
+A failure is worth nothing after its end, a time-out is worth the value of its final state.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alula.errors import AlulaError
+from alula.policies.network import Network
+from alula.sim.protocol import Simulator
+from alula.training.config import PpoConfig
+from alula.training.layers import Mlp, Normalizer, policy_network, squash
+
+LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+RATE_FACTOR = 1.5
+"""Step of the adaptive learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoStatistics:
+    """What one update saw."""
+
+    cost: float
+    """Mean negative reward per step [-]."""
+    failed: float
+    """Failures per step [-]."""
+    value_loss: float
+    """Mean squared error of the value in units of its spread [-]."""
+    kl: float
+    """Divergence of the new policy from the old one [nat]."""
+    std: float
+    """Mean standard deviation of the actions [-]."""
+    learning_rate: float
+    """Learning rate after the update."""
+
+    @property
+    def note(self) -> str:
+        """What a progress bar shows beside the cost."""
+        return f"{100.0 * self.failed:.2f} % of the steps fail"
+
+
+@dataclass(kw_only=True)
+class Rollout:
+    """T steps of N environments."""
+
+    observation: Tensor
+    """Actor observations [T, N, O]."""
+    action: Tensor
+    """Sampled actions before the limit [T, N, A]."""
+    log_likelihood: Tensor
+    """Of the actions under the policy that took them [T, N]."""
+    privileged: Tensor
+    """Critic observations [T, N, Q]."""
+    reward: Tensor
+    """Rewards [T, N]."""
+    terminated: Tensor
+    """Failures [T, N]."""
+    ended: Tensor
+    """Failures and time-outs [T, N]."""
+    value: Tensor
+    """Values of the states [T, N]."""
+    next_value: Tensor
+    """Values of the states reached, before any reset [T, N]."""
+
+
+def generalized_advantage(
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    ended: Tensor,
+    gamma: float,
+    lambda_: float,
+) -> Tensor:
+    """Advantages [T, N] (Schulman et al. 2016, arXiv 1506.02438); arguments [T, N].
+
+    `next_value` is that of the state a step led to, at the end of an episode its final one.
+    """
+    # delta_t = r_t + gamma (1 - terminated_t) V(s_(t+1)) - V(s_t)
+    delta = reward + gamma * (1.0 - terminated) * next_value - value
+    advantage = torch.empty_like(delta)
+    following = torch.zeros_like(delta[0])
+    for t in range(len(delta) - 1, -1, -1):
+        # A_t = delta_t + gamma lambda (1 - ended_t) A_(t+1)
+        following = delta[t] + gamma * lambda_ * (1.0 - ended[t]) * following
+        advantage[t] = following
+    return advantage
+
+
+def log_likelihood(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Of actions [..., A] under independent normal distributions [...]."""
+    # log N(a; m, s) = -((a - m) / s)^2 / 2 - log s - log sqrt(2 pi)
+    z = (action - mean) * torch.exp(-log_std)
+    return (-0.5 * z * z - log_std - LOG_ROOT_TWO_PI).sum(-1)
+
+
+def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """The policy's loss for likelihood ratios and advantages of the same shape."""
+    limited = ratio.clamp(1.0 - clip, 1.0 + clip)
+    return -torch.minimum(ratio * advantage, limited * advantage).mean()
+
+
+class PpoLearner:
+    """Actor, critic, normalisers, optimiser and the environments they learn from."""
+
+    statistics = PpoStatistics
+    settled = True
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        config: PpoConfig,
+        seed: int,
+        *,
+        n_actions: int,
+        first_action: float = 0.0,
+        scale: Sequence[float] = (),
+        past_actions: int = 0,
+    ) -> None:
+        """Start all environments.
+
+        Args:
+            simulator: N environments with auto-reset.
+            config: settings.
+            seed: seeds networks, actions and environments.
+            n_actions: number of actions A.
+            first_action: mean action of the untrained policy in (-1, 1).
+            scale: reciprocal size of the first columns of the actor's observation where it is known; the others'
+                mean and spread are measured.
+            past_actions: last columns of the actor's observation that hold past actions.
+        """
+        self.config, self.simulator = config, simulator
+        self.updates_done = self.env_steps = 0
+        self._seed, self._n_actions = seed, n_actions
+        self._random = torch.Generator().manual_seed(seed)
+        observation, seen = self._now = self._begin(first_action)
+        o, q = observation.shape[1], seen.shape[1]
+        # z whose squash is the first action
+        z = first_action / math.sqrt(1.0 - first_action * first_action)
+        self.actor = Mlp((o, *config.hidden, n_actions), self._random, last=0.01, bias=z)
+        self.critic = Mlp((q, *config.critic_hidden, 1), self._random, last=1.0)
+        self.log_std = torch.full((n_actions,), math.log(config.initial_std), requires_grad=True)
+        self._parameters = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
+        self.learning_rate = config.learning_rate
+        self._adam = torch.optim.Adam(self._parameters, self.learning_rate, eps=1e-5, fused=True)
+        self.actor_normalizer = Normalizer(o, config.observation_clip, scale)
+        # The history's many noisy inputs speak together; at full weight they drown the rest.
+        self.actor_normalizer.weight[o - past_actions :] = config.history_weight
+        self.critic_normalizer = Normalizer(q, config.observation_clip)
+        self.value_normalizer = Normalizer(1, math.inf)
+        # A look around, so that the first rollout is seen in the right proportions.
+        self._take_in(self.collect())
+
+    def _begin(self, first_action: float) -> tuple[np.ndarray, np.ndarray]:
+        """New episodes; what actor and critic see of them."""
+        sim = self.simulator
+        sim.reset(self._seed + self.updates_done)
+        # Only a step tells what the critic sees.
+        idle = sim.step(np.full((sim.n_envs, self._n_actions), first_action, np.float32))
+        return idle.observation, self._critic_sees(idle.privileged, idle.observation)
+
+    def _take_in(self, rollout: Rollout) -> None:
+        self.actor_normalizer.update(rollout.observation.flatten(0, 1))
+        self.critic_normalizer.update(rollout.privileged.flatten(0, 1))
+
+    def _critic_sees(self, privileged: np.ndarray, observation: np.ndarray) -> np.ndarray:
+        return privileged if self.config.privileged else observation
+
+    @torch.no_grad()
+    def collect(self) -> Rollout:
+        """Fly `rollout_steps` steps with the present policy."""
+        c, sim = self.config, self.simulator
+        log_std = self.log_std.detach()
+        rows: list[tuple] = []
+        observation, seen = self._now
+        for _ in range(c.rollout_steps):
+            o, q = torch.from_numpy(observation), torch.from_numpy(seen)
+            mean = squash(self.actor(self.actor_normalizer(o)))
+            noise = torch.randn(mean.shape, generator=self._random)
+            action = mean + log_std.exp() * noise
+            moved = sim.step(action.clamp(-1.0, 1.0).numpy())
+            final = self._critic_sees(moved.final_privileged, moved.final_observation)
+            ended = moved.terminated | moved.truncated
+            numbers = (moved.reward, moved.terminated, ended, final)
+            likelihood = log_likelihood(action, mean, log_std)
+            rows.append((o, action, likelihood, q, *(torch.from_numpy(x) for x in numbers)))
+            observation = moved.observation
+            seen = self._critic_sees(moved.privileged, observation)
+        self._now = observation, seen
+        self.env_steps += c.rollout_steps * sim.n_envs
+        o, action, likelihood, q, reward, terminated, ended, final = (
+            torch.stack(column) for column in zip(*rows, strict=True)
+        )
+        value = self.value(q)
+        # A step leads to the next row's state, at the end of an episode to its final one.
+        apart = ended.clone()
+        apart[-1] = True
+        next_value = value.roll(-1, 0)
+        next_value[apart] = self.value(final[apart])
+        return Rollout(
+            observation=o,
+            action=action,
+            log_likelihood=likelihood,
+            privileged=q,
+            reward=reward.float(),
+            terminated=terminated.float(),
+            ended=ended.float(),
+            value=value,
+            next_value=next_value,
+        )
+
+    def value(self, seen: Tensor) -> Tensor:
+        """Values [...] of what the critic sees [..., Q]."""
+        v = self.critic(self.critic_normalizer(seen)).squeeze(-1)
+        return v * self.value_normalizer.std + self.value_normalizer.mean
+
+    def update(self) -> PpoStatistics:
+        """One rollout and the passes over it."""
+        c, rollout = self.config, self.collect()
+        advantage = generalized_advantage(
+            rollout.reward, rollout.value, rollout.next_value, rollout.terminated, rollout.ended,
+            c.gamma, c.gae_lambda,
+        )  # fmt: skip
+        target = advantage + rollout.value
+        self.value_normalizer.update(target.reshape(-1, 1))
+        batch = (
+            self.actor_normalizer(rollout.observation),
+            rollout.action,
+            rollout.log_likelihood,
+            self.critic_normalizer(rollout.privileged),
+            (advantage - advantage.mean()) / (advantage.std() + 1e-8),
+            (target - self.value_normalizer.mean) / self.value_normalizer.std,
+        )
+        value_loss, kl = self._learn([x.flatten(0, 1) for x in batch])
+        self._take_in(rollout)
+        self.updates_done += 1
+        return PpoStatistics(
+            cost=-float(rollout.reward.mean()),
+            failed=float(rollout.terminated.mean()),
+            value_loss=value_loss,
+            kl=kl,
+            std=float(self.log_std.detach().exp().mean()),
+            learning_rate=self.learning_rate,
+        )
+
+    def _learn(self, batch: list[Tensor]) -> tuple[float, float]:
+        """Passes over the samples of a rollout; mean value loss and divergence of the last pass."""
+        c, size = self.config, len(batch[0])
+        losses = kls = torch.zeros(())
+        for _ in range(c.epochs):
+            losses, kls = torch.zeros(()), torch.zeros(())
+            order = torch.randperm(size, generator=self._random)
+            parts = order.chunk(c.minibatches)
+            for part in parts:
+                loss, kl = self._descend(*(x[part] for x in batch))
+                losses, kls = losses + loss, kls + kl
+            self._adapt(float(kls) / len(parts))
+        return float(losses) / c.minibatches, float(kls) / c.minibatches
+
+    def _descend(
+        self, o: Tensor, action: Tensor, old: Tensor, q: Tensor, advantage: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; value loss and divergence of this minibatch."""
+        c = self.config
+        mean = squash(self.actor(o))
+        log_ratio = log_likelihood(action, mean, self.log_std) - old
+        ratio = log_ratio.exp()
+        policy_loss = clipped_surrogate(ratio, advantage, c.clip)
+        value_loss = 0.5 * (self.critic(q).squeeze(-1) - target).square().mean()
+        # entropy of a normal distribution: log std + log sqrt(2 pi e)
+        entropy = self.log_std.sum()
+        loss = policy_loss + c.value_weight * value_loss - c.entropy_weight * entropy
+        self._adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._parameters, c.max_grad_norm)
+        self._adam.step()
+        # KL(old | new) = E[rho - 1 - log rho], never negative (Schulman 2020)
+        kl = (ratio.detach() - 1.0 - log_ratio.detach()).mean()
+        return value_loss.detach(), kl
+
+    def _adapt(self, kl: float) -> None:
+        """Slower where the policy moves too far in a pass, faster where it hardly moves."""
+        c = self.config
+        if c.target_kl <= 0.0:
+            done = self.updates_done / c.updates
+            self.learning_rate = c.learning_rate * (1.0 - done)
+        elif kl > 2.0 * c.target_kl:
+            self.learning_rate = max(self.learning_rate / RATE_FACTOR, 1e-5)
+        elif kl < 0.5 * c.target_kl:
+            self.learning_rate = min(self.learning_rate * RATE_FACTOR, c.learning_rate)
+        for group in self._adam.param_groups:
+            group["lr"] = self.learning_rate
+
+    def network(self) -> Network:
+        """The actor as it is now."""
+        return policy_network(self.actor, self.actor_normalizer)
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Everything a run needs to go on but the episodes, which begin anew."""
+        counts = np.array([self.updates_done, self.env_steps], np.int64)
+        return {name: x.detach().numpy().copy() for name, x in self._live().items()} | {
+            "counts": counts,
+            "learning_rate": np.array(self.learning_rate),
+            "random": self._random.get_state().numpy(),
+        }
+
+    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
+        """Go on from a snapshot, with new episodes.
+
+        Raises:
+            AlulaError: an array is missing or has another shape or type.
+        """
+        own = {name: x.detach().numpy() for name, x in self._live().items()}
+        own |= {"counts": np.zeros(2, np.int64), "learning_rate": np.zeros(())}
+        own |= {"random": self._random.get_state().numpy()}
+        for name, array in own.items():
+            stored = snapshot.get(name)
+            if stored is None or stored.shape != array.shape or stored.dtype != array.dtype:
+                raise AlulaError(f"checkpoint does not fit: {name}")
+        for name, array in own.items():
+            array[...] = snapshot[name]
+        self.updates_done, self.env_steps = (int(n) for n in own["counts"])
+        self.learning_rate = float(own["learning_rate"])
+        self._random.set_state(torch.from_numpy(own["random"]))
+        self._now = self._begin(float(squash(self.actor.layers[-1].bias.detach())[0]))
+
+    def _live(self) -> dict[str, Tensor]:
+        """Every tensor that changes in training, by name; views, not copies."""
+        live: dict[str, Tensor] = {}
+        for i, parameter in enumerate(self._parameters):
+            live[f"parameter_{i}"] = parameter
+            state = self._adam.state[parameter]
+            if not state:
+                state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}  # fmt: skip
+            live |= {f"{key}_{i}": state[key] for key in ("step", "exp_avg", "exp_avg_sq")}
+        for name in ("actor", "critic", "value"):
+            normalizer = getattr(self, f"{name}_normalizer")
+            live |= {f"{name}_{key}": x for key, x in normalizer.live().items()}
+        return live

@@ -1,0 +1,146 @@
+"""PPO: advantages, likelihoods and the clipped loss by hand; the normaliser; and that it learns."""
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from alula.sim.protocol import Transition  # noqa: E402
+from alula.training.config import PpoConfig  # noqa: E402
+from alula.training.layers import Mlp, Normalizer, policy_network, squash  # noqa: E402
+from alula.training.ppo import (  # noqa: E402
+    PpoLearner,
+    clipped_surrogate,
+    generalized_advantage,
+    log_likelihood,
+)
+
+
+def column(*values):
+    return torch.tensor(values, dtype=torch.float64)[:, None]
+
+
+def test_advantages_of_an_episode_that_goes_on():
+    # delta = (1 + .5 * 4 - 2, 2 + .5 * 6 - 4) = (1, 1); A_1 = 1, A_0 = 1 + .5 * .8 * 1 = 1.4
+    advantage = generalized_advantage(
+        column(1, 2), column(2, 4), column(4, 6), column(0, 0), column(0, 0), 0.5, 0.8
+    )
+    assert advantage[:, 0].tolist() == pytest.approx([1.4, 1.0], abs=1e-12)
+
+
+def test_a_failure_is_worth_nothing_after_it():
+    # delta_0 = 1 - 2 = -1, whatever the next value; nothing flows back over the end
+    advantage = generalized_advantage(
+        column(1, 2), column(2, 4), column(100, 6), column(1, 0), column(1, 0), 0.5, 0.8
+    )
+    assert advantage[:, 0].tolist() == pytest.approx([-1.0, 1.0], abs=1e-12)
+
+
+def test_a_time_out_is_worth_its_final_state():
+    # delta_0 = 1 + .5 * 10 - 2 = 4 with the final state's value 10; the next row is another episode
+    advantage = generalized_advantage(
+        column(1, 2), column(2, 4), column(10, 6), column(0, 0), column(1, 0), 0.5, 0.8
+    )
+    assert advantage[:, 0].tolist() == pytest.approx([4.0, 1.0], abs=1e-12)
+
+
+def test_likelihood_of_normal_actions():
+    # N(1; 0, 2): -1/8 - log 2 - log sqrt(2 pi); N(3; 3, 1): -log sqrt(2 pi)
+    got = log_likelihood(
+        torch.tensor([1.0, 3.0]), torch.tensor([0.0, 3.0]), torch.tensor([math.log(2.0), 0.0])
+    )
+    assert float(got) == pytest.approx(-0.125 - math.log(2.0) - math.log(2.0 * math.pi), abs=1e-6)
+
+
+def test_clipped_loss():
+    # min(1.5, 1.2) * 1 = 1.2; min(.5 * -1, .8 * -1) = -.8; min(1.5 * -1, 1.2 * -1) = -1.5; .5 * 1 = .5
+    ratio = torch.tensor([1.5, 0.5, 1.5, 0.5])
+    advantage = torch.tensor([1.0, -1.0, -1.0, 1.0])
+    assert float(clipped_surrogate(ratio, advantage, 0.2)) == pytest.approx(
+        -(1.2 - 0.8 - 1.5 + 0.5) / 4
+    )
+
+
+def test_no_gradient_where_the_ratio_has_gone_far_enough():
+    ratio = torch.tensor([1.5, 0.5, 1.1], requires_grad=True)
+    clipped_surrogate(ratio, torch.tensor([1.0, -1.0, 1.0]), 0.2).backward()
+    assert ratio.grad is not None
+    assert ratio.grad.tolist() == pytest.approx([0.0, 0.0, -1.0 / 3.0])
+
+
+def test_normaliser_is_the_mean_and_spread_of_all_it_saw():
+    x = np.random.default_rng(0).normal([3.0, -1.0], [2.0, 0.5], (70, 2)).astype(np.float32)
+    made = Normalizer(2, clip=1.5)
+    for part in (x[:10], x[10:11], x[11:]):
+        made.update(torch.from_numpy(part))
+    expected = ((x - x.mean(0)) / x.std(0)).clip(-1.5, 1.5)
+    assert made(torch.from_numpy(x)).numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_constant_column_is_not_blown_up():
+    made = Normalizer(1, clip=10.0)
+    made.update(torch.full((100, 1), 0.3))
+    assert float(made(torch.tensor([0.301]))[0]) == pytest.approx(0.1, abs=1e-4)
+
+
+def test_policy_file_network_is_the_actor():
+    random = torch.Generator().manual_seed(0)
+    actor, normalizer = Mlp((5, 8, 3), random, last=1.0, bias=0.3), Normalizer(5, 2.0)
+    normalizer.update(3.0 + 2.0 * torch.randn((50, 5), generator=random))
+    normalizer.weight[2:] = 0.1
+    x = 3.0 + 4.0 * torch.randn((20, 5), generator=random)
+    expected = squash(actor(normalizer(x))).detach().numpy()
+    assert policy_network(actor, normalizer)(x.numpy()) == pytest.approx(expected, abs=1e-6)
+
+
+class Point:
+    """A point on a line that actions push; the reward is its closeness to zero; time-outs after 20 steps."""
+
+    n_envs = 16
+
+    def reset(self, seed):
+        self._rng = np.random.default_rng(seed)
+        self._x = self._rng.uniform(-1.0, 1.0, (self.n_envs, 1)).astype(np.float32)
+        self._t = np.zeros(self.n_envs, int)
+        return self._x.copy()
+
+    def step(self, action):
+        self._x += 0.2 * action
+        self._t += 1
+        final = self._x.copy()
+        reward = 1.0 - np.abs(final[:, 0])
+        truncated = self._t >= 20
+        n = int(truncated.sum())
+        self._x[truncated] = self._rng.uniform(-1.0, 1.0, (n, 1))
+        self._t[truncated] = 0
+        return Transition(
+            observation=self._x.copy(), privileged=np.hstack([self._x, self._x**2]), reward=reward,
+            terminated=np.zeros(self.n_envs, bool), truncated=truncated,
+            final_observation=final, final_privileged=np.hstack([final, final**2]),
+        )  # fmt: skip
+
+
+SMALL = PpoConfig(n_envs=16, updates=40, rollout_steps=20, hidden=(16,), critic_hidden=(16,), learning_rate=3e-3, gamma=0.9)  # fmt: skip
+
+
+def test_learns_to_come_to_rest_at_zero():
+    learner = PpoLearner(Point(), SMALL, 0, n_actions=1)
+    costs = [learner.update().cost for _ in range(SMALL.updates)]
+    x = np.array([[-0.8], [-0.2], [0.2], [0.8]], np.float32)
+    action = learner.network()(x)[:, 0]
+    assert np.all(np.sign(action) == -np.sign(x[:, 0]))
+    assert np.mean(costs[-5:]) < np.mean(costs[:5]) - 0.2
+    assert learner.env_steps == 41 * 20 * 16  # one rollout to look around
+
+
+def test_same_seed_same_policy():
+    def weights(seed):
+        learner = PpoLearner(Point(), SMALL, seed, n_actions=1)
+        for _ in range(3):
+            learner.update()
+        return np.concatenate([w.ravel() for w in learner.network().weights])
+
+    assert np.array_equal(weights(1), weights(1))
+    assert not np.array_equal(weights(1), weights(2))
