@@ -33,6 +33,8 @@ def bench_sim(preset: Preset, *, repeats: int) -> dict[str, Any]:
     as long as it does with one. Measured without and with sensor noise, in turn.
     """
     _check(repeats)
+    if not isinstance(preset.sim, SimConfig):
+        raise AlulaError(f"preset {preset.name} is an arm's; allowed: a multirotor's")
     far = Limits(position=1e6, velocity=1e6, angular_velocity=1e6)
     settings = {
         "steps_per_s": replace(preset.sim, noise=0.0, limits=far),

@@ -1,6 +1,7 @@
 """From plain settings to working objects; the only file that knows every choice."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
@@ -9,14 +10,17 @@ import numpy as np
 from alula.errors import AlulaError
 from alula.policies.contract import ACTION_HISTORY, ActionEntry, Contract, ObservationEntry
 from alula.presets import Preset, TaskName
-from alula.robots.multirotor import Multirotor
+from alula.robots.arm import Arm, load_arm
+from alula.robots.multirotor import Multirotor, load_robot
+from alula.sim.arm_config import ArmSimConfig
 from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
-from alula.sim.protocol import Simulator
+from alula.sim.protocol import FlightSimulator, Simulator
 from alula.training.config import PpoConfig, ShortHorizonConfig
 
 if TYPE_CHECKING:
     from alula.training.learner import Learner
 
+Robot = Multirotor | Arm
 SimName = Literal["multirotor", "mujoco"]
 
 
@@ -31,6 +35,14 @@ def build_task(name: TaskName) -> ModuleType:
             from alula.tasks import track
 
             return track
+        case "reach":
+            from alula.tasks import reach
+
+            return reach
+        case "lift":
+            from alula.tasks import lift
+
+            return lift
         case _:
             assert_never(name)
 
@@ -44,7 +56,7 @@ def build_simulator(
     *,
     trajectories: np.ndarray | None = None,
     auto_reset: bool = True,
-) -> Simulator:
+) -> FlightSimulator:
     """A simulator of `n_envs` flights.
 
     Args:
@@ -73,73 +85,119 @@ def build_simulator(
             assert_never(kind)
 
 
-def build_learner(preset: Preset, robot: Multirotor, seed: int) -> "Learner":
+def build_robot(preset: Preset, name_or_path: str | Path = "") -> Robot:
+    """The preset's robot, or another of its kind by name or file.
+
+    Raises:
+        AlulaError: there is none of that name and kind, or its file is not valid.
+    """
+    load = load_arm if isinstance(preset.sim, ArmSimConfig) else load_robot
+    return load(name_or_path or preset.robot)
+
+
+def build_learner(preset: Preset, robot: Robot, seed: int) -> "Learner":
     """The preset's learner with the environments it learns from.
 
     Raises:
-        AlulaError: it needs torch, which is not installed; settings that do not fit.
+        AlulaError: it needs torch, which is not installed; settings or robots that do not fit.
     """
-    task, algo = build_task(preset.task), preset.algo
-    match algo:
-        case ShortHorizonConfig():
-            from alula.training.short_horizon import ShortHorizonLearner
+    task, algo, sim = build_task(preset.task), preset.algo, preset.sim
+    if isinstance(algo, ShortHorizonConfig):
+        from alula.training.short_horizon import ShortHorizonLearner
 
-            return ShortHorizonLearner(robot, task, preset.sim, algo, seed)
-        case PpoConfig():
-            try:
+        if isinstance(robot, Arm) or isinstance(sim, ArmSimConfig):
+            raise AlulaError(f"preset {preset.name}: short-horizon learning is for multirotors")
+        return ShortHorizonLearner(robot, task, sim, algo, seed)
+    simulator, knowledge = _learned_from(preset, robot, task)
+    try:
+        match algo:
+            case PpoConfig():
                 from alula.training.ppo import PpoLearner
-            except ImportError:
-                raise AlulaError(
-                    f"preset {preset.name} learns with torch; allowed: after pip install 'alula[torch]'"
-                ) from None
-            simulator = build_simulator("multirotor", robot, task, preset.sim, algo.n_envs)
-            return PpoLearner(
-                simulator,
-                algo,
-                seed,
-                n_actions=robot.n_rotors,
-                first_action=robot.hover_action,
-                scale=task.SCALE,
-                past_actions=preset.sim.history * robot.n_rotors,
-            )
-        case _:
-            assert_never(algo)
+
+                return PpoLearner(simulator, algo, seed, **knowledge)
+            case _:
+                assert_never(algo)
+    except ImportError:
+        raise AlulaError(
+            f"preset {preset.name} learns with torch; allowed: after pip install 'alula[torch]'"
+        ) from None
+
+
+def _learned_from(
+    preset: Preset, robot: Robot, task: ModuleType
+) -> tuple[Simulator, dict[str, Any]]:
+    """Environments of a learner in torch, and what it is told of actions and observations."""
+    sim, algo = preset.sim, preset.algo
+    if isinstance(robot, Arm) and isinstance(sim, ArmSimConfig):
+        from alula.sim.mujoco.arm import MujocoArm
+
+        joints = len(robot.joint_names)
+        return MujocoArm(robot, task, sim, algo.n_envs), {"n_actions": joints}
+    assert isinstance(robot, Multirotor)
+    assert isinstance(sim, SimConfig)
+    rotors = robot.n_rotors
+    return build_simulator("multirotor", robot, task, sim, algo.n_envs), {
+        "n_actions": rotors,
+        "first_action": robot.hover_action,
+        "scale": task.SCALE,
+        "past_actions": sim.history * rotors,
+    }
 
 
 def build_contract(
-    preset: Preset, robot: Multirotor, task: ModuleType, training: dict[str, Any]
+    preset: Preset, robot: Robot, task: ModuleType, training: dict[str, Any]
 ) -> Contract:
     """The contract of a policy trained with this preset on this robot.
 
-    `training` must be JSON; the flight setting is added to it, so that the policy file alone says how the
+    `training` must be JSON; the setting of the episodes is added to it, so that the policy file alone says how the
     policy is to be evaluated.
     """
     sim = preset.sim
-    noise = {
-        "position": robot.position_noise,
-        "rot": robot.orientation_noise,
-        "velocity": robot.velocity_noise,
-        "angular": robot.angular_velocity_noise,
-    }
-    observation: list[ObservationEntry] = [
-        replace(
-            entry,
-            noise=sim.noise * noise.get(entry.name.split("_")[0], 0.0),
-            delay=sim.control_dt * sim.randomization.observation_delay_steps[1],
-        )
-        for entry in task.ENTRIES
-    ]
+    if isinstance(robot, Arm) and isinstance(sim, ArmSimConfig):
+        entries, action, first = _arm_terms(robot, task, sim)
+    else:
+        assert isinstance(robot, Multirotor)
+        assert isinstance(sim, SimConfig)
+        entries, action, first = _multirotor_terms(robot, task, sim)
+    delay = sim.control_dt * sim.randomization.observation_delay_steps[1]
+    observation = [replace(entry, delay=delay) for entry in entries]
     if sim.history:
         observation.append(
             ObservationEntry(
                 name=ACTION_HISTORY,
                 unit="-",
                 frame="-",
-                size=robot.n_rotors,
+                size=len(action),
                 history=sim.history,
-                initial=float(np.float32(robot.hover_action)),
+                initial=first,
             )
         )
+    return Contract(
+        robot=robot.name,
+        robot_hash=robot.hash,
+        task=task.NAME,
+        control_dt=sim.control_dt,
+        observation=tuple(observation),
+        action=action,
+        training={**training, "preset": preset.name, "sim": asdict(sim)},
+    )
+
+
+Terms = tuple[list[ObservationEntry], tuple[ActionEntry, ...], float]
+"""What the policy measures, what it commands, and its first action."""
+
+
+def _multirotor_terms(robot: Multirotor, task: ModuleType, sim: SimConfig) -> Terms:
+    noise = {
+        "position": robot.position_noise,
+        "rot": robot.orientation_noise,
+        "velocity": robot.velocity_noise,
+        "angular": robot.angular_velocity_noise,
+    }
+    entries = [
+        replace(entry, noise=sim.noise * noise.get(entry.name.split("_")[0], 0.0))
+        for entry in task.ENTRIES
+    ]
     action = tuple(
         ActionEntry(
             name=name,
@@ -150,15 +208,23 @@ def build_contract(
         )
         for name in robot.rotor_names
     )
-    return Contract(
-        robot=robot.name,
-        robot_hash=robot.hash,
-        task=task.NAME,
-        control_dt=sim.control_dt,
-        observation=tuple(observation),
-        action=action,
-        training={**training, "preset": preset.name, "sim": asdict(sim)},
+    return entries, action, float(np.float32(robot.hover_action))
+
+
+def _arm_terms(robot: Arm, task: ModuleType, sim: ArmSimConfig) -> Terms:
+    entries = [replace(entry, noise=sim.noise * entry.noise) for entry in task.entries(robot)]
+    torque = sim.action == "joint_torque"
+    action = tuple(
+        ActionEntry(
+            name=name,
+            low=-float(size),
+            high=float(size),
+            unit="N m or N" if torque else "rad or m",
+            meaning=sim.action,
+        )
+        for name, size in zip(robot.joint_names, sim.action_size(robot), strict=True)
     )
+    return entries, action, 0.0
 
 
 def sim_config_from_json(table: Any) -> SimConfig:

@@ -76,13 +76,13 @@ def _pil_target(pil: tuple[options.PilTarget, ...] | None) -> "Target | None":
 
 def train(command: options.Train) -> Outcome:
     """`alula train`."""
+    from alula.build import build_robot
     from alula.presets import get_preset
-    from alula.robots.multirotor import load_robot
 
     preset = get_preset(command.preset)
     _check_seed(command.seed)
     wanted = command.robot or preset.robot
-    robot = load_robot(wanted)
+    robot = build_robot(preset, wanted)
     out = command.out or default_folder(preset.name)
     with run_folder(out, overwrite=command.overwrite) as folder:
         from alula.training.run import train as run

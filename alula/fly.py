@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alula.build import SimName
+from alula.errors import AlulaError
 from alula.evaluation import pil as pil_flight
 from alula.evaluation import report
 from alula.evaluation.evaluate import LAP_S, Evaluation, default_steps, evaluate, policy_task
@@ -26,6 +27,7 @@ from alula.policies.onnx_file import Policy, load_policy
 from alula.presets import Preset
 from alula.robots.multirotor import Multirotor, load_robot
 from alula.run_folder import POLICY, RESULT, ROBOT_FILE, keep_robot_file, run_folder, write_json
+from alula.sim.arm_config import ArmSimConfig
 from alula.training.run import METRICS, TrainingResult, train
 
 REPORT, C_FOLDER, IDENTIFICATION_PLOT = "report.html", "c", "identification.png"
@@ -183,6 +185,8 @@ def _robot(
     preset: Preset, log: LogInput | None, folder: Path, note: Callable[[str], None]
 ) -> Multirotor:
     """The robot to train for; its file goes into the folder."""
+    if isinstance(preset.sim, ArmSimConfig):
+        raise AlulaError(f"preset {preset.name} is an arm's; allowed: alula train {preset.name}")
     if log is None:
         robot = load_robot(preset.robot)
         keep_robot_file(preset.robot, folder)

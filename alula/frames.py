@@ -53,6 +53,20 @@ def quat_multiply(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     )
 
 
+def rotation_between(quat_from: np.ndarray, quat_to: np.ndarray) -> np.ndarray:
+    """Rotation vectors [rad] (..., 3) in the world's frame that turn one attitude (..., 4) into another, shorter than pi.
+
+    q = q_to conj(q_from),  phi = 2 atan2(|v|, |w|) sign(w) v / |v|
+    """
+    conjugate = np.asarray(quat_from) * np.array([1.0, -1.0, -1.0, -1.0])
+    q = quat_multiply(np.asarray(quat_to), conjugate)
+    w, v = q[..., :1], q[..., 1:]
+    size = np.linalg.norm(v, axis=-1, keepdims=True)
+    angle = 2.0 * np.arctan2(size, np.abs(w))
+    # angle / |v| -> 2 / |w| where nothing turns
+    return np.where(w < 0.0, -v, v) * np.where(size > 1e-9, angle / np.maximum(size, 1e-9), 2.0)
+
+
 def quat_ned_frd_from_enu_flu(quat_enu_flu: np.ndarray) -> np.ndarray:
     """Attitude (..., 4) that maps FRD to NED, as PX4 has it, from one that maps FLU to ENU; both scalar first.
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from alula.errors import AlulaError
+from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.config import Disturbances, Randomization, SimConfig, Start
 from alula.training.config import PpoConfig, ShortHorizonConfig
 
-TaskName = Literal["hover", "track"]
+TaskName = Literal["hover", "track", "reach", "lift"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,24 @@ class Preset:
     """Robot name or file."""
     task: TaskName
     """Task."""
-    sim: SimConfig = field(default_factory=SimConfig)
-    """Flight setting."""
+    sim: SimConfig | ArmSimConfig = field(default_factory=SimConfig)
+    """Setting of the episodes; its kind is that of the robot: a vehicle or an arm."""
     algo: ShortHorizonConfig | PpoConfig = field(default_factory=ShortHorizonConfig)
     """Learner."""
 
 
 RANDOMIZED = Randomization(mass=0.2, inertia=0.2, thrust=0.25, lag=0.4, action_delay_steps=(0, 2))
 """The spread between published numbers of one and the same vehicle, and a little more."""
+
+ARM_RANDOMIZED = ArmRandomization(
+    mass=0.1, friction=0.3, damping=0.2, armature=0.2, frictionloss=0.5, gain=0.1,
+    actuator_delay=(0.0, 0.01), observation_delay_steps=(0, 1),
+)  # fmt: skip
+"""What datasheets and identifications of one and the same arm differ by, and a little more."""
+
+ARM_PPO = PpoConfig(
+    n_envs=128, updates=150, hidden=(128, 128), critic_hidden=(128, 128), gamma=0.97, initial_std=0.4
+)  # fmt: skip
 
 PRESETS: tuple[Preset, ...] = (
     Preset(
@@ -67,6 +78,30 @@ PRESETS: tuple[Preset, ...] = (
             disturbances=Disturbances(torque=1e-3, gust=0.03),
         ),
         algo=ShortHorizonConfig(n_envs=64, updates=700, horizon_end=80, learning_rate=1.5e-2),
+    ),
+    Preset(
+        name="crazyflie-hover-ppo",
+        about="the default's task and robot, learned without gradients of the simulator",
+        robot="crazyflie",
+        task="hover",
+        sim=SimConfig(randomization=RANDOMIZED),
+        algo=PpoConfig(learning_rate=2e-3, initial_std=0.3),
+    ),
+    Preset(
+        name="panda-reach",
+        about="bring the tool of a Franka Panda to a pose",
+        robot="panda",
+        task="reach",
+        sim=ArmSimConfig(randomization=ARM_RANDOMIZED),
+        algo=ARM_PPO,
+    ),
+    Preset(
+        name="ur5e-reach",
+        about="bring the flange of a UR5e to a pose",
+        robot="ur5e",
+        task="reach",
+        sim=ArmSimConfig(randomization=ARM_RANDOMIZED),
+        algo=ARM_PPO,
     ),
 )
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from alula.errors import AlulaError
-from alula.robots.multirotor import ROBOT_DIR, known_robots
+from alula.robots.arm import known_arms
+from alula.robots.files import ROBOT_DIR, read_table
+from alula.robots.multirotor import known_robots
 
 RESULT = "result.json"
 """Written into every finished folder; only folders that hold it are ever replaced."""
@@ -67,11 +69,13 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def keep_robot_file(name_or_path: str | Path, folder: Path) -> None:
-    """Copy a robot file that `load_robot` has accepted into the folder of a run."""
+    """Copy a robot file that has been read without complaint, and the model beside it, into the folder of a run."""
     source = Path(name_or_path)
-    if str(name_or_path) in known_robots():
+    if str(name_or_path) in known_robots() + known_arms():
         source = ROBOT_DIR / f"{name_or_path}.toml"
     shutil.copyfile(source, folder / ROBOT_FILE)
+    if model := read_table(source).get("model"):
+        shutil.copyfile(source.parent / model, folder / model)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from alula.errors import AlulaError
 from alula.sim.config import Limits, SimConfig
-from alula.sim.protocol import RigidBodyState, Simulator
+from alula.sim.protocol import FlightSimulator, RigidBodyState
 
 MAX_SAMPLES = 50_000_000
 """Largest episodes x steps of one flight; 250 MB of record."""
@@ -72,7 +72,7 @@ class Flight:
 
 def fly(
     act: Act,
-    simulator: Simulator,
+    simulator: FlightSimulator,
     config: SimConfig,
     *,
     steps: int,

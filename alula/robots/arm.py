@@ -25,6 +25,11 @@ from alula.errors import AlulaError
 from alula.robots.files import ROBOT_DIR, read_table, read_text, shipped
 
 MAX_JOINTS = 64
+TOOLS = ("grip", "flange")
+"""Sites of a model; the first that it has is the tool."""
+LEASH = 0.2
+"""Targets that actions move step by step stay this close to the measured positions, so that a blocked arm does not wind
+up: in simulation and on the robot [rad or m]."""
 BY_JOINT: dict[str, tuple[str, ...]] = {
     "position_low": ("rad", "m", "rad or m"),
     "position_high": ("rad", "m", "rad or m"),
@@ -120,6 +125,19 @@ class Arm:
             if joint not in found:
                 known = ", ".join(sorted(n for n in found if n))
                 raise self._error("joint_names", f"{joint!r}, unknown to the model", known)
+
+    @property
+    def tool(self) -> str:
+        """The site of the model that tasks move: `grip`, between the fingers, or `flange`.
+
+        Raises:
+            AlulaError: the model has neither.
+        """
+        sites = {e.get("name") for e in _parse(self.model, self.name).iter("site")}
+        for name in TOOLS:
+            if name in sites:
+                return name
+        raise self._error("model", "one without these sites", " or ".join(TOOLS))
 
     @property
     def hash(self) -> str:

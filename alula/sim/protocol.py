@@ -65,6 +65,10 @@ class Simulator(Protocol):
         """Apply actions [N, A] in [-1, 1] for one `control_dt`."""
         ...
 
+
+class FlightSimulator(Simulator, Protocol):
+    """N vehicles."""
+
     def state(self) -> RigidBodyState:
         """True state now."""
         ...

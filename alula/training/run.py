@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 
 import alula
-from alula.build import build_contract, build_learner, build_task
+from alula.build import Robot, build_contract, build_learner, build_robot, build_task
 from alula.errors import AlulaError
 from alula.policies.files import write_files
 from alula.policies.network import Network
 from alula.policies.onnx_file import write_policy
 from alula.presets import Preset
-from alula.robots.multirotor import Multirotor, load_robot
 from alula.training.learner import Learner, Statistics
 
 POLICY, CHECKPOINT, METRICS, CONFIG = "policy.onnx", "checkpoint.npz", "metrics.csv", "config.json"
@@ -59,7 +58,7 @@ class TrainingResult:
 def train(
     preset: Preset,
     *,
-    robot: Multirotor | None = None,
+    robot: Robot | None = None,
     seed: int = 0,
     out: Path,
     progress: bool = False,
@@ -69,17 +68,17 @@ def train(
 
     Args:
         preset: what to train.
-        robot: the vehicle; the preset's own by default.
+        robot: the preset's own by default.
         seed: seeds networks, vehicles, disturbances and noise. The result is the same for any number of threads.
         out: an existing folder, written into.
         progress: show a progress bar on stderr.
         resume: folder of an interrupted run with the same preset, robot and seed.
 
     Raises:
-        AlulaError: the robot cannot be flown, `out` cannot be written, or `resume` does not fit.
+        AlulaError: the robot does not fit, `out` cannot be written, or `resume` does not fit.
         KeyboardInterrupt: passed on, after the best policy so far has been written.
     """
-    robot = robot or load_robot(preset.robot)
+    robot = robot or build_robot(preset)
     started = time.perf_counter()
     learner = build_learner(preset, robot, seed)
     config = resolved_config(preset, robot, seed)
@@ -110,7 +109,7 @@ def train(
     )
 
 
-def resolved_config(preset: Preset, robot: Multirotor, seed: int) -> str:
+def resolved_config(preset: Preset, robot: Robot, seed: int) -> str:
     """Everything that decides the result of a run, as JSON text."""
     table = {
         "preset": asdict(preset),
@@ -128,7 +127,7 @@ class _Run:
         self,
         learner: Learner,
         preset: Preset,
-        robot: Multirotor,
+        robot: Robot,
         seed: int,
         out: Path,
         config: str,

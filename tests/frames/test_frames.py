@@ -106,3 +106,22 @@ def test_attitude_maps_vectors_alike(quat, vector_flu):
     px4 = frames.quat_ned_frd_from_enu_flu(quat)
     through_frd = frames.rot_from_quat(px4) @ frames.frd_from_flu(vector_flu)
     np.testing.assert_allclose(through_enu, through_frd, atol=1e-12)
+
+
+def test_rotation_between_attitudes():
+    # From 30 degrees about z to 120 degrees about z: 90 degrees about z; the negated quaternion is the same attitude.
+    half = np.radians([15.0, 60.0])
+    before, after = ([np.cos(h), 0.0, 0.0, np.sin(h)] for h in half)
+    for sign in (1.0, -1.0):
+        got = frames.rotation_between(np.array(before), sign * np.array(after))
+        np.testing.assert_allclose(got, [0.0, 0.0, np.pi / 2], atol=1e-12)
+    # 1e-12 rad about x is no 0 / 0
+    tiny = np.array([1.0, 0.5e-12, 0.0, 0.0])
+    np.testing.assert_allclose(
+        frames.rotation_between(np.array([1.0, 0, 0, 0]), tiny), [1e-12, 0, 0]
+    )
+    # In the world's frame: an upside-down body (half a turn about x) turned by 90 degrees about the world's z
+    down = np.array([0.0, 1.0, 0.0, 0.0])
+    turn = np.array([np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)])
+    got = frames.rotation_between(down, frames.quat_multiply(turn, down))
+    np.testing.assert_allclose(got, [0.0, 0.0, np.pi / 2], atol=1e-12)

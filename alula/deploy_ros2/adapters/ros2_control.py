@@ -1,10 +1,13 @@
-"""Arms under ros2_control: JointState in by name; forward_command_controller or joint_trajectory_controller out."""
+"""Arms under ros2_control: JointState in by name, goals and an object's pose beside it; forward_command_controller or
+joint_trajectory_controller out.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
@@ -14,16 +17,13 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from alula.deploy_ros2.adapters.interface import Timing
 from alula.deploy_ros2.adapters.multirotor import NEWEST
 from alula.deploy_ros2.node_config import NodeConfig
-from alula.deploy_ros2.observation import joint_order
-from alula.deploy_ros2.samples import Reference, Sample
+from alula.deploy_ros2.observation import joint_order, rotation
+from alula.deploy_ros2.samples import OBJECT, REFERENCES, Reference, Sample
 from alula.errors import AlulaError
-from alula.robots.arm import Arm
+from alula.robots.arm import LEASH, Arm
 
 if TYPE_CHECKING:
     from alula.deploy_ros2.runner import PolicyRunner
-
-LEASH = 0.2
-"""How far steps of position may lead the command ahead of where a joint is [rad or m]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,12 @@ class Ros2ControlConfig:
     """sensor_msgs/JointState in; joints in any order, messages with none of the policy's joints do not count."""
     goal: str = "joint_goal"
     """sensor_msgs/JointState in: where the joints shall be, for policies that see joint_position_error."""
+    goal_pose: str = "goal_pose"
+    """geometry_msgs/PoseStamped in: where the tool, or what it carries, shall be, for policies that see errors to it."""
+    object_pose: str = "object_pose"
+    """geometry_msgs/PoseStamped in: where the object was at the time of the stamp, for policies that see one."""
+    frame: str = "world"
+    """frame_id of both: the frame in which the robot's model stands on its base; poses in another are refused."""
     commands: str = "/forward_position_controller/commands"
     """Where the forward_command_controller listens."""
     trajectory: str = "/joint_trajectory_controller/joint_trajectory"
@@ -49,6 +55,8 @@ class Ros2ControlConfig:
     def __post_init__(self) -> None:
         if self.controller not in ("forward", "trajectory"):
             raise AlulaError(f"controller is {self.controller!r}; allowed: forward, trajectory")
+        if not self.frame:
+            raise AlulaError("frame is empty; allowed: the frame_id of goal and object poses")
 
 
 def joint_samples(message: JointState, stamp: float) -> dict[str, Sample]:
@@ -64,6 +72,13 @@ def joint_samples(message: JointState, stamp: float) -> dict[str, Sample]:
         for key, value in parts.items()
         if len(value)
     }
+
+
+def pose_samples(thing: str, message: PoseStamped, stamp: float) -> dict[str, Sample]:
+    """Position and attitude of a thing, "goal" or "object"; messages have quaternions as x, y, z, w."""
+    p, q = message.pose.position, message.pose.orientation
+    values = {f"{thing}_position_w": (p.x, p.y, p.z), f"{thing}_quat_w": (q.w, q.x, q.y, q.z)}
+    return {name: Sample(value=np.array(v, float), stamp=stamp) for name, v in values.items()}
 
 
 def forward_message(command: np.ndarray, order: list[int]) -> Float64MultiArray:
@@ -117,32 +132,42 @@ class Ros2ControlAdapter:
         self._reach_in = runner.control_dt
         self._commanded: np.ndarray | None = None
         self._latched = node_config.reference == "latched"
+        self._outside = frozenset(runner.outside)
         self._low = np.array(arm.position_low)
         self._high = np.array(arm.position_high)
         self._moving = False
         self.samples: dict[str, Sample] = {}
         self.battery: float | None = None
         self.landed, self.engaged = False, True
-        self._subscriptions = [
-            node.create_subscription(JointState, config.states, self._on_states, NEWEST),
-            node.create_subscription(JointState, config.goal, self._on_goal, QoSProfile(depth=1)),
+        self.refused = 0
+        last = QoSProfile(depth=1)
+        heard: list[tuple[type, str, Callable, QoSProfile]] = [
+            (JointState, config.states, self._on_states, NEWEST),
+            (JointState, config.goal, self._on_goal, last),
         ]
+        if not self._outside.isdisjoint(REFERENCES[1:]):
+            heard.append((PoseStamped, config.goal_pose, self._on_goal_pose, last))
+        if not self._outside.isdisjoint(OBJECT):
+            heard.append((PoseStamped, config.object_pose, self._on_object_pose, NEWEST))
+        self._subscriptions = [node.create_subscription(*each) for each in heard]
         forward = config.controller == "forward"
         kind = Float64MultiArray if forward else JointTrajectory
         topic = config.commands if forward else config.trajectory
         self._publisher = node.create_publisher(kind, topic, 1)
 
     def start(self, now: float) -> None:
-        """The policy takes over: without a goal so far, stay here."""
+        """The policy takes over: without a goal for the joints so far, stay here."""
         self._commanded, self._moving = None, False
         here = self.samples["joint_position"]
-        self.samples.setdefault("joint_position_reference", here)
+        if "joint_position_reference" in self._outside:
+            self.samples.setdefault("joint_position_reference", here)
 
     def reference(self, now: float) -> Reference | None:
         """Arms have their goal among the samples; a latched one is as good as new."""
-        goal = self.samples.get("joint_position_reference")
-        if self._latched and goal is not None:
-            self.samples["joint_position_reference"] = replace(goal, stamp=now)
+        for name in REFERENCES:
+            goal = self.samples.get(name)
+            if self._latched and goal is not None:
+                self.samples[name] = replace(goal, stamp=now)
         return None
 
     def send(self, command: np.ndarray, now: float) -> None:
@@ -209,15 +234,53 @@ class Ros2ControlAdapter:
         values = self._measured(goal)
         log = self._node.get_logger()
         if goal is None or values is None:
+            self.refused += 1
             log.warning(
                 f"joint goal ignored; allowed: finite positions of {', '.join(self._names)}"
             )
             return
         for name, x, low, high in zip(self._names, values, self._low, self._high, strict=True):
             if not low <= x <= high:
+                self.refused += 1
                 log.warning(f"joint goal ignored: {name} {x:g}; allowed: {low:g} to {high:g}")
                 return
-        self.samples["joint_position_reference"] = goal
+        if "joint_position_reference" in self._outside:
+            self.samples["joint_position_reference"] = goal
+
+    def _on_goal_pose(self, message: PoseStamped) -> None:
+        # As old as it is here: a goal is no measurement.
+        goal = self._needed(pose_samples("goal", message, self._timing.now()))
+        why = self._misplaced(message)
+        for name, sample in goal.items():
+            values = sample.value.tolist()
+            whole = rotation(values) if len(values) == 4 else values
+            if not np.isfinite(whole).all():
+                allowed = "about unit length" if len(values) == 4 else "finite"
+                why = why or f"{name} {values}; allowed: {allowed}"
+        if why:
+            self.refused += 1
+            log = self._node.get_logger()
+            log.warning(f"goal pose ignored: {why}", throttle_duration_sec=1.0)
+            return
+        self.samples |= goal
+
+    def _on_object_pose(self, message: PoseStamped) -> None:
+        if why := self._misplaced(message):
+            self.refused += 1
+            log = self._node.get_logger()
+            log.warning(f"object pose ignored: {why}", throttle_duration_sec=1.0)
+            return
+        # A measurement: its numbers are for the safety layer to judge.
+        stamp = self._timing.of(message.header.stamp)
+        self.samples |= self._needed(pose_samples("object", message, stamp))
+
+    def _needed(self, samples: dict[str, Sample]) -> dict[str, Sample]:
+        return {name: sample for name, sample in samples.items() if name in self._outside}
+
+    def _misplaced(self, message: PoseStamped) -> str:
+        """What is wrong with the frame of a pose; empty: nothing."""
+        frame, allowed = message.header.frame_id, self._config.frame
+        return "" if frame == allowed else f"frame {frame!r}; allowed: {allowed!r}"
 
 
 def _check(config: Ros2ControlConfig, runner: "PolicyRunner") -> None:

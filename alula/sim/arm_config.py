@@ -1,0 +1,91 @@
+"""Settings of an arm's episodes, whichever physics moves it: rates, actions, randomisation, delays, noise."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from alula.errors import AlulaError
+from alula.robots.arm import Arm
+
+ActionKind = Literal["joint_position_delta", "joint_torque"]
+MAX_SUBSTEPS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRandomization:
+    """Per-episode parameters: relative half-widths of uniform ranges around the robot's and the objects'."""
+
+    mass: float = 0.0
+    """Of every moving body, drawn apart [-]."""
+    friction: float = 0.0
+    """Of sliding, common to all shapes [-]."""
+    damping: float = 0.0
+    """Of each joint [-]."""
+    armature: float = 0.0
+    """Of each joint [-]."""
+    frictionloss: float = 0.0
+    """Of each joint [-]."""
+    gain: float = 0.0
+    """Of each actuator; stiffness and damping of a servo together [-]."""
+    actuator_lag: tuple[float, float] = (0.0, 0.0)
+    """Time constant of the actuators' first-order lag, lowest and highest [s]."""
+    actuator_delay: tuple[float, float] = (0.0, 0.0)
+    """Age of a command when the actuators get it, lowest and highest [s]; whole physics steps."""
+    observation_delay_steps: tuple[int, int] = (0, 0)
+    """Age of the measurements, lowest and highest [control steps]."""
+
+    def __post_init__(self) -> None:
+        for name in ("mass", "friction", "damping", "armature", "frictionloss", "gain"):
+            _check(f"randomization {name}", getattr(self, name), 0.0, 0.99)
+        for name, most in (("actuator_lag", 1.0), ("actuator_delay", 0.1)):
+            low, high = getattr(self, name)
+            _check(f"randomization {name}", low, 0.0, high)
+            _check(f"randomization {name}", high, low, most)
+        low, high = self.observation_delay_steps
+        if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high <= 8):
+            raise AlulaError(
+                f"observation_delay_steps is {(low, high)}; allowed: 0 <= low <= high <= 8"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSimConfig:
+    """What every episode has in common."""
+
+    control_dt: float = 0.02
+    """Policy step [s]."""
+    substeps: int = 4
+    """Physics steps in a policy step."""
+    episode_steps: int = 150
+    """Time limit [policy steps]."""
+    action: ActionKind = "joint_position_delta"
+    """joint_position_delta: each step moves the servos' targets; joint_torque: beside what holds the links up."""
+    action_scale: float = 0.5
+    """Action 1: the share of a joint's largest speed at which its target moves, or of its largest torque [-]."""
+    history: int = 1
+    """Past actions in the observation [steps]."""
+    noise: float = 1.0
+    """Factor on the sensor noise of the robot file [-]."""
+    randomization: ArmRandomization = field(default_factory=ArmRandomization)
+    """Per-episode parameters."""
+
+    def __post_init__(self) -> None:
+        _check("control_dt", self.control_dt, 1e-4, 1.0)
+        _check("substeps", self.substeps, 1, MAX_SUBSTEPS)
+        _check("episode_steps", self.episode_steps, 1, 10_000_000)
+        _check("action_scale", self.action_scale, 1e-3, 1.0)
+        _check("history", self.history, 0, 64)
+        _check("noise", self.noise, 0.0, 100.0)
+
+    def action_size(self, robot: Arm) -> np.ndarray:
+        """What action 1 means: a step of each joint's target [rad or m], or its torque [N m or N] (J)."""
+        if self.action == "joint_torque":
+            return self.action_scale * np.array(robot.effort_max)
+        return self.action_scale * self.control_dt * np.array(robot.velocity_max)
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    # Never true for NaN
+    if not low <= value <= high:
+        raise AlulaError(f"{name} is {value!r}; allowed: {low:g} to {high:g}")
