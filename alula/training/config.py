@@ -1,5 +1,6 @@
 """Settings of the learners."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -145,6 +146,73 @@ class PpoConfig:
             "max_grad_norm": (1e-9, 1e9),
             "history_weight": (0.0, 1.0),
             "initial_std": (1e-3, 10.0),
+            "observation_clip": (1e-3, 1e6),
+        }
+        _check_bounds(self, bounds)
+        _check_widths(self.hidden, self.critic_hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SacConfig:
+    """Soft actor-critic, on request with the distributional critics of DSAC-T (see `training/sac.py`)."""
+
+    n_envs: int = 16
+    """Environments flown at once."""
+    updates: int = 200
+    """Updates, each of `steps_per_update` steps and the learning between them."""
+    steps_per_update: int = 50
+    """Steps of each environment in an update [steps]."""
+    gradient_steps: int = 8
+    """Steps of the optimisers after each step of all environments."""
+    warmup_steps: int = 2000
+    """Transitions gathered by the untrained policy, which acts almost uniformly at random [steps]."""
+    replay_size: int = 500_000
+    """Transitions kept [steps]."""
+    batch_size: int = 256
+    """Transitions in a step of the optimisers."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the actor's hidden layers."""
+    critic_hidden: tuple[int, ...] = (256, 256)
+    """Widths of the critics' hidden layers."""
+    learning_rate: float = 3e-4
+    """Learning rate of the actor and the temperature."""
+    critic_learning_rate: float = 3e-4
+    """Learning rate of the critics."""
+    gamma: float = 0.99
+    """Discount per step [-]."""
+    tau: float = 0.005
+    """Share of the critics in their targets' next weights, and of a new value in a moving average [-]."""
+    initial_temperature: float = 1.0
+    """Reward of a nat of entropy at the start."""
+    target_entropy: float = -1.0
+    """Entropy per action that the temperature is adjusted to [nat]; uniform actions have log 2."""
+    distributional: bool = False
+    """Critics that learn mean and spread of the return (DSAC-T) instead of the mean alone."""
+    history_weight: float = 0.05
+    """Size of normalised past actions beside the other inputs [-]."""
+    observation_clip: float = 10.0
+    """Bound of a normalised observation."""
+    privileged: bool = True
+    """The critics see the true state, disturbance and parameters; else only what the actor sees."""
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "n_envs": (1, 100_000),
+            "updates": (1, 10_000_000),
+            "steps_per_update": (1, 1_000_000),
+            "gradient_steps": (1, 1000),
+            "replay_size": (self.n_envs, 100_000_000),
+            "warmup_steps": (1, self.replay_size),
+            "batch_size": (1, 1_000_000),
+            "learning_rate": (0.0, 1.0),
+            "critic_learning_rate": (0.0, 1.0),
+            # gamma of one would make a value of the critics infinite
+            "gamma": (0.0, 0.9999),
+            "tau": (1e-9, 1.0),
+            "initial_temperature": (1e-9, 1e9),
+            # what actions within -1 and 1 can have
+            "target_entropy": (-100.0, math.log(2.0)),
+            "history_weight": (0.0, 1.0),
             "observation_clip": (1e-3, 1e6),
         }
         _check_bounds(self, bounds)

@@ -46,11 +46,13 @@ class Mlp:
 class Normalizer:
     """Running mean and spread of vectors, and what they make of one; columns of known size are left at that."""
 
-    def __init__(self, size: int, clip: float, scale: Sequence[float] = ()) -> None:
+    def __init__(
+        self, size: int, clip: float, scale: Sequence[float] = (), device: str = "cpu"
+    ) -> None:
         """`scale` is the reciprocal size of the first columns, where it is known."""
-        self.mean, self.variance = torch.zeros(size), torch.ones(size)
-        self.variance[: len(scale)] = torch.tensor(scale) ** -2.0
-        self.weight = torch.ones(size)
+        self.mean, self.variance = torch.zeros(size, device=device), torch.ones(size, device=device)
+        self.variance[: len(scale)] = torch.tensor(scale, device=device) ** -2.0
+        self.weight = torch.ones(size, device=device)
         """How much each column speaks beside the others."""
         self.count = torch.zeros((), dtype=torch.float64)
         self.clip, self._known = clip, len(scale)

@@ -1,0 +1,389 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905), asymmetric, on any simulator.
+
+The actor sees what the robot sees, the critics what only the simulator knows. Between the steps of N environments
+a few batches of B past transitions are learned from::
+
+    y          = r + gamma (1 - failed) (min_i Q'_i(s', a') - alpha log pi(a'|o')),  a' ~ pi(.|o')
+    L_critic_i = mean (Q_i(s, a) - y)^2 / 2
+    L_policy   = mean (alpha log pi(a|o) - min_i Q_i(s, a)),  a ~ pi(.|o)
+    L_alpha    = -log alpha mean (log pi(a|o) + H)
+
+Q' follows Q slowly. A failure is worth nothing after its end; a time-out is worth the value of its final state,
+which the replay holds as what followed.
+
+The policy is a squashed normal distribution, z ~ N(m(o), s(o)), a = z / sqrt(1 + z^2): the squash of every policy
+file, whose slope da/dz = (1 + z^2)^(-3/2) makes
+
+    log pi(a|o) = log N(z; m, s) - sum log da/dz = log N(z; m, s) + 3/2 sum log(1 + z^2)
+
+With s = 1 and m = 0 it is almost uniform, so the untrained policy explores. With `distributional`, the critics are
+those of DSAC-T (Duan et al., arXiv 2310.05858), see `distributional_loss`.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from alula.errors import AlulaError
+from alula.policies.network import Network
+from alula.sim.protocol import Simulator, Transition
+from alula.training.config import SacConfig
+from alula.training.layers import Mlp, Normalizer, policy_network, squash
+from alula.training.replay import Batch, Replay
+
+LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+LOG_STD = (-10.0, 2.0)
+"""Range of the logarithm of the policy's standard deviation before the squash."""
+XI, EPSILON = 3.0, 0.1
+"""DSAC-T: bound of an error in standard deviations, and what keeps its divisors from zero."""
+MAX_REPLAY_BYTES = 32_000_000
+"""The newest transitions that fit go into a checkpoint; the rest is flown anew after a resume."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SacStatistics:
+    """What one update saw."""
+
+    cost: float
+    """Mean negative reward per step [-]."""
+    failed: float
+    """Failures per step [-]."""
+    critic_loss: float
+    """Mean squared error of the critics to their targets."""
+    value: float
+    """Mean of the critics."""
+    temperature: float
+    """Reward of a nat of entropy after the update."""
+    entropy: float
+    """Mean entropy of the policy [nat]."""
+
+    @property
+    def note(self) -> str:
+        """What a progress bar shows beside the cost."""
+        return f"{100.0 * self.failed:.2f} % of the steps fail"
+
+
+def sample_action(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Actions [..., A] of standard normal noise [..., A], and their log-likelihoods [...]."""
+    # z = m + s e,  a = z / sqrt(1 + z^2)
+    z = mean + log_std.exp() * noise
+    # log pi(a) = sum -e^2 / 2 - log s - log sqrt(2 pi) + 3/2 log(1 + z^2)
+    each = -0.5 * noise * noise - log_std - LOG_ROOT_TWO_PI + 1.5 * torch.log1p(z * z)
+    return squash(z), each.sum(-1)
+
+
+def soft_target(
+    reward: Tensor,
+    terminated: Tensor,
+    next_value: Tensor,
+    next_likelihood: Tensor,
+    temperature: Tensor,
+    gamma: float,
+) -> Tensor:
+    """Targets of the critics; all arguments [B] but the temperature []."""
+    # y = r + gamma (1 - failed) (Q'(s', a') - alpha log pi(a'|o'))
+    return reward + gamma * (1.0 - terminated) * (next_value - temperature * next_likelihood)
+
+
+def temperature_loss(log_temperature: Tensor, likelihood: Tensor, target_entropy: float) -> Tensor:
+    """Falls with the temperature where the policy's entropy is above its target, and the other way round."""
+    # L = -log alpha mean (log pi + H)
+    return -log_temperature * (likelihood + target_entropy).mean()
+
+
+def distributional_loss(
+    mean: Tensor, std: Tensor, target: Tensor, drawn: Tensor, bound: Tensor, variance: Tensor
+) -> Tensor:
+    """What has the gradient of DSAC-T's critics, whose return is N(Q, sigma); its value means nothing.
+
+    Args:
+        mean: Q of each critic [C, B].
+        std: sigma of each critic [C, B].
+        target: of the mean: the target of the expected return, y_Q [B].
+        drawn: of the spread: the target with a drawn return, y_Z [B].
+        bound: largest error that counts, b of each critic [C, 1].
+        variance: moving average omega of sigma^2 of each critic [C, 1].
+    """
+    q, s = mean.detach(), std.detach()
+    # C(y_Z; b) - Q = clip(y_Z - Q, -b, b)
+    error = torch.minimum(torch.maximum(drawn - q, -bound), bound)
+    # grad L = -(omega + e) E[(y_Q - Q) / (sigma^2 + e) grad Q + ((C - Q)^2 - sigma^2) / (sigma^3 + e) grad sigma]
+    pull = (target - q) / (s**2 + EPSILON)
+    widen = (error**2 - s**2) / (s**3 + EPSILON)
+    return -((variance + EPSILON) * (pull * mean + widen * std)).mean(1).sum()
+
+
+def average_towards(averages: list[Tensor], values: list[Tensor], tau: float) -> None:
+    """Polyak averaging in place: x' <- (1 - tau) x' + tau x."""
+    for average, value in zip(averages, values, strict=True):
+        average.lerp_(value.detach(), tau)
+
+
+class SacLearner:
+    """Actor, critics and their targets, temperature, replay, and the environments they learn from."""
+
+    statistics = SacStatistics
+    settled = True
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        config: SacConfig,
+        seed: int,
+        *,
+        n_actions: int,
+        first_action: float = 0.0,
+        scale: Sequence[float] = (),
+        past_actions: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        """Start all environments and fill the replay with `warmup_steps` transitions.
+
+        Args:
+            simulator: N environments with auto-reset.
+            config: settings.
+            seed: seeds networks, actions and environments.
+            n_actions: number of actions A.
+            first_action: mean action of the untrained policy in (-1, 1).
+            scale: reciprocal size of the first columns of the actor's observation where it is known; the others'
+                mean and spread are measured.
+            past_actions: last columns of the actor's observation that hold past actions.
+            device: where networks and replay lie.
+        """
+        self.config, self.simulator, self.device = config, simulator, device
+        self.updates_done = self.env_steps = 0
+        self._seed, self._n_actions, self._first_action = seed, n_actions, first_action
+        self._random = torch.Generator(device).manual_seed(seed)
+        observation, seen = self._now = self._begin()
+        o, q = observation.shape[1], seen.shape[1]
+        self.actor = Mlp((o, *config.hidden, 2 * n_actions), self._random, last=0.01)
+        # z whose squash is the first action; log s is zero
+        z = first_action / math.sqrt(1.0 - first_action * first_action)
+        torch.nn.init.constant_(self.actor.layers[-1].bias[:n_actions], z)
+        sizes = (q + n_actions, *config.critic_hidden, 2 if config.distributional else 1)
+        self.critics = [Mlp(sizes, self._random, last=1.0) for _ in range(2)]
+        self.targets = copy.deepcopy(self.critics)
+        self._actor_parameters = self.actor.parameters()
+        self._critic_parameters = [p for critic in self.critics for p in critic.parameters()]
+        self._target_parameters = [
+            p.requires_grad_(False) for critic in self.targets for p in critic.parameters()
+        ]
+        self.log_temperature = torch.tensor(
+            math.log(config.initial_temperature), device=device, requires_grad=True
+        )
+        # DSAC-T's moving averages of sigma and sigma^2, zero before the first batch
+        self._averages = torch.zeros((2, 2, 1), device=device)
+        self._adam = torch.optim.Adam(
+            [
+                {"params": [*self._actor_parameters, self.log_temperature]},
+                {"params": self._critic_parameters, "lr": config.critic_learning_rate},
+            ],
+            config.learning_rate,
+            fused=True,
+        )
+        self.actor_normalizer = Normalizer(o, config.observation_clip, scale, device)
+        # The history's many noisy inputs speak together; at full weight they drown the rest.
+        self.actor_normalizer.weight[o - past_actions :] = config.history_weight
+        self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
+        n_privileged = q if config.privileged else 0
+        self.replay = Replay(config.replay_size, o, n_privileged, n_actions, device)
+        self._fill()
+
+    def _begin(self) -> tuple[np.ndarray, np.ndarray]:
+        """New episodes; what actor and critics see of them."""
+        sim = self.simulator
+        sim.reset(self._seed + self.updates_done)
+        # Only a step tells what the critics see.
+        idle = sim.step(np.full((sim.n_envs, self._n_actions), self._first_action, np.float32))
+        return idle.observation, self._critic_sees(idle.privileged, idle.observation)
+
+    def _critic_sees(self, privileged: np.ndarray, observation: np.ndarray) -> np.ndarray:
+        return privileged if self.config.privileged else observation
+
+    def _fill(self) -> None:
+        """Fly until there is enough to learn from."""
+        flown = []
+        while self.replay.size < self.config.warmup_steps:
+            flown.append(self._now)
+            self._step()
+        self._take_in(flown)
+
+    def _take_in(self, flown: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """What actor and critics have seen, for their normalisers."""
+        normalizers = self.actor_normalizer, self.critic_normalizer
+        # nothing was flown where a checkpoint held enough transitions
+        for normalizer, seen in zip(normalizers, zip(*flown, strict=True), strict=False):
+            normalizer.update(torch.from_numpy(np.concatenate(seen)).to(self.device))
+
+    @torch.no_grad()
+    def _step(self) -> Transition:
+        """One step of all environments, into the replay."""
+        observation, seen = self._now
+        mean, log_std = self.policy(
+            self.actor_normalizer(torch.from_numpy(observation).to(self.device))
+        )
+        action = sample_action(mean, log_std, self._noise(mean))[0].cpu().numpy()
+        moved = self.simulator.step(action)
+        self.replay.add(
+            observation=observation,
+            privileged=seen,
+            action=action,
+            reward=moved.reward,
+            terminated=moved.terminated,
+            next_observation=moved.final_observation,
+            next_privileged=self._critic_sees(moved.final_privileged, moved.final_observation),
+        )
+        self.env_steps += len(action)
+        self._now = moved.observation, self._critic_sees(moved.privileged, moved.observation)
+        return moved
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self._random, device=self.device)
+
+    def policy(self, o: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the standard deviation [..., A] before the squash, of normalised observations."""
+        mean, log_std = self.actor(o).chunk(2, -1)
+        return mean, log_std.clamp(*LOG_STD)
+
+    def _returns(self, critics: list[Mlp], q: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the return [C, B] (no spread: zero columns) by each critic."""
+        out = torch.stack([critic(torch.cat((q, action), 1)) for critic in critics])
+        return out[..., 0], softplus(out[..., 1:].squeeze(-1))
+
+    def update(self) -> SacStatistics:
+        """`steps_per_update` steps of all environments, with batches learned from after each."""
+        c = self.config
+        flown, moved, learned = [], [], []
+        for _ in range(c.steps_per_update):
+            flown.append(self._now)
+            moved.append(self._step())
+            learned += [self._learn() for _ in range(c.gradient_steps)]
+        self._take_in(flown)
+        self.updates_done += 1
+        critic_loss, value, entropy = torch.stack(learned).mean(0).tolist()
+        return SacStatistics(
+            cost=-float(np.mean([m.reward for m in moved])),
+            failed=float(np.mean([m.terminated for m in moved])),
+            critic_loss=critic_loss,
+            value=value,
+            temperature=float(self.log_temperature.detach().exp()),
+            entropy=entropy,
+        )
+
+    def _learn(self) -> Tensor:
+        """One step of the optimiser; critics' error and value and the policy's entropy [3]."""
+        batch = self.replay.sample(self.config.batch_size, self._random)
+        o, q = self.actor_normalizer(batch.observation), self.critic_normalizer(batch.privileged)
+        self._adam.zero_grad()
+        error, value = self._learn_critics(batch, q)
+        entropy = self._learn_policy(o, q)
+        self._adam.step()
+        average_towards(self._target_parameters, self._critic_parameters, self.config.tau)
+        return torch.stack((error, value, entropy))
+
+    def _learn_critics(self, batch: Batch, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the critics; their mean squared error and mean value."""
+        mean, std = self._returns(self.critics, q, batch.action)
+        target, drawn = self.target(batch)
+        error = 0.5 * (mean - target).square().mean(1).sum()
+        loss = error
+        if self.config.distributional:
+            loss = distributional_loss(mean, std, target, drawn, *self._scales(std.detach()))
+        loss.backward(inputs=self._critic_parameters)
+        return error.detach(), mean.detach().mean()
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Targets of the critics' mean and, with a drawn return, of their spread [B]."""
+        mean, log_std = self.policy(self.actor_normalizer(batch.next_observation))
+        action, likelihood = sample_action(mean, log_std, self._noise(mean))
+        q = self.critic_normalizer(batch.next_privileged)
+        value, std = self._returns(self.targets, q, action)
+        # the critic that expects less, for the mean and for the draw
+        value, least = value.min(0)
+        drawn = value
+        if self.config.distributional:
+            drawn = value + std.gather(0, least[None])[0] * self._noise(value)
+        temperature = self.log_temperature.detach().exp()
+        target, drawn = (
+            soft_target(batch.reward, batch.terminated, x, likelihood, temperature, self.config.gamma)
+            for x in (value, drawn)
+        )  # fmt: skip
+        return target, drawn
+
+    def _scales(self, std: Tensor) -> tuple[Tensor, Tensor]:
+        """DSAC-T's bound b and variance omega [C, 1] after a batch of spreads [C, B]."""
+        # b <- (1 - tau) b + tau xi mean sigma,  omega <- (1 - tau) omega + tau mean sigma^2
+        new = torch.stack((std.mean(1, keepdim=True), std.square().mean(1, keepdim=True)))
+        first = self._averages == 0.0
+        self._averages.copy_(torch.where(first, new, self._averages.lerp(new, self.config.tau)))
+        return XI * self._averages[0], self._averages[1]
+
+    def _learn_policy(self, o: Tensor, q: Tensor) -> Tensor:
+        """Gradients of policy and temperature; the policy's entropy."""
+        mean, log_std = self.policy(o)
+        action, likelihood = sample_action(mean, log_std, self._noise(mean))
+        value = self._returns(self.critics, q, action)[0].amin(0)
+        loss = (self.log_temperature.detach().exp() * likelihood - value).mean()
+        # not into the critics, which saves a third of the way back
+        loss.backward(inputs=self._actor_parameters)
+        least = self.config.target_entropy * self._n_actions
+        temperature_loss(self.log_temperature, likelihood.detach(), least).backward()
+        return -likelihood.detach().mean()
+
+    def network(self) -> Network:
+        """The actor's mean as it is now."""
+        return policy_network(self.actor, self.actor_normalizer, slice(0, self._n_actions))
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Everything a run needs to go on but the episodes, which begin anew, and old transitions."""
+        return {name: x.detach().cpu().numpy().copy() for name, x in self._live().items()} | {
+            "counts": np.array([self.updates_done, self.env_steps], np.int64),
+            "random": self._random.get_state().numpy(),
+            "replay": self.replay.newest(MAX_REPLAY_BYTES),
+        }
+
+    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
+        """Go on from a snapshot, with new episodes.
+
+        Transitions missing up to `warmup_steps`, all of them if there is no array "replay", are flown anew.
+
+        Raises:
+            AlulaError: an array is missing or has another shape or type.
+        """
+        live = self._live()
+        own = {name: x.detach().cpu().numpy() for name, x in live.items()}
+        own |= {"counts": np.zeros(2, np.int64), "random": self._random.get_state().numpy()}
+        for name, array in own.items():
+            stored = snapshot.get(name)
+            if stored is None or stored.shape != array.shape or stored.dtype != array.dtype:
+                raise AlulaError(f"checkpoint does not fit: {name}")
+        self.replay.refill(snapshot.get("replay", self.replay.newest(0)))
+        for name, x in live.items():
+            x.detach().copy_(torch.from_numpy(snapshot[name]))
+        self.updates_done, self.env_steps = (int(n) for n in snapshot["counts"])
+        self._random.set_state(torch.from_numpy(snapshot["random"]))
+        self._now = self._begin()
+        self._fill()
+
+    def _live(self) -> dict[str, Tensor]:
+        """Every tensor that changes in training, by name; not copies."""
+        live: dict[str, Tensor] = {"averages": self._averages}
+        learned = [*self._actor_parameters, *self._critic_parameters, self.log_temperature]
+        for i, parameter in enumerate(learned):
+            live[f"parameter_{i}"] = parameter
+            state = self._adam.state[parameter]
+            if not state:
+                state |= {"step": torch.zeros((), device=self.device), "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}  # fmt: skip
+            live |= {f"{key}_{i}": state[key] for key in ("step", "exp_avg", "exp_avg_sq")}
+        live |= {f"target_{i}": x for i, x in enumerate(self._target_parameters)}
+        for name in ("actor", "critic"):
+            normalizer = getattr(self, f"{name}_normalizer")
+            live |= {f"{name}_{key}": x for key, x in normalizer.live().items()}
+        return live
