@@ -15,7 +15,7 @@ from alula.robots.multirotor import Multirotor, load_robot
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
 from alula.sim.protocol import FlightSimulator, Simulator
-from alula.training.config import PpoConfig, ShortHorizonConfig
+from alula.training.config import PpoConfig, SacConfig, ShortHorizonConfig
 
 if TYPE_CHECKING:
     from alula.training.learner import Learner
@@ -115,6 +115,10 @@ def build_learner(preset: Preset, robot: Robot, seed: int) -> "Learner":
                 from alula.training.ppo import PpoLearner
 
                 return PpoLearner(simulator, algo, seed, **knowledge)
+            case SacConfig():
+                from alula.training.sac import SacLearner
+
+                return SacLearner(simulator, algo, seed, **knowledge)
             case _:
                 assert_never(algo)
     except ImportError:

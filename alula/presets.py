@@ -7,7 +7,7 @@ from typing import Literal
 from alula.errors import AlulaError
 from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.config import Disturbances, Randomization, SimConfig, Start
-from alula.training.config import PpoConfig, ShortHorizonConfig
+from alula.training.config import PpoConfig, SacConfig, ShortHorizonConfig
 
 TaskName = Literal["hover", "track", "reach", "lift"]
 
@@ -26,7 +26,7 @@ class Preset:
     """Task."""
     sim: SimConfig | ArmSimConfig = field(default_factory=SimConfig)
     """Setting of the episodes; its kind is that of the robot: a vehicle or an arm."""
-    algo: ShortHorizonConfig | PpoConfig = field(default_factory=ShortHorizonConfig)
+    algo: ShortHorizonConfig | PpoConfig | SacConfig = field(default_factory=ShortHorizonConfig)
     """Learner."""
 
 
