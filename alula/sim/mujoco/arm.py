@@ -14,7 +14,7 @@ from alula.errors import AlulaError
 from alula.robots.arm import LEASH, Arm
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.arm_scene import Scene, Start
-from alula.sim.mujoco.arm_model import Randomizer, build_arm_model
+from alula.sim.mujoco.arm_model import Edit, Randomizer, build_arm_model
 from alula.sim.protocol import Transition
 
 TO_VELOCITY = int(mujoco.mjtStage.mjSTAGE_VEL)
@@ -38,8 +38,9 @@ class MujocoArm:
         *,
         auto_reset: bool = True,
         threads: int | None = None,
+        edit: Edit | None = None,
     ) -> None:
-        """Build scene and threads.
+        """Build scene and threads; `edit` changes the model before it is compiled.
 
         Raises:
             AlulaError: the robot has no model or home, the model does not compile, or names do not match.
@@ -48,7 +49,7 @@ class MujocoArm:
             raise AlulaError(f"n_envs is {n_envs}; allowed: >= 1")
         self.robot, self.task, self.config = robot, task, config
         self.auto_reset, self.diverged = auto_reset, 0
-        self.model = model = build_arm_model(robot, task, config)
+        self.model = model = build_arm_model(robot, task, config, edit)
         threads = min(threads or len(os.sched_getaffinity(0)), n_envs)
         self._still = mujoco.MjData(model)
         self._batch = batch = Batch(model, n_envs, threads, persistent=True)
@@ -79,6 +80,11 @@ class MujocoArm:
     def n_actions(self) -> int:
         """Number of actions A."""
         return self._target.shape[1]
+
+    @property
+    def qpos(self) -> np.ndarray:
+        """Generalised positions of the whole model, to draw it (N, nq)."""
+        return self._qpos
 
     @property
     def scene(self) -> Scene:

@@ -3,6 +3,7 @@
 # mujoco loads its names from a compiled module that the type checker cannot read.
 # pyright: reportAttributeAccessIssue=false
 
+from collections.abc import Callable
 from types import ModuleType
 from xml.etree import ElementTree
 
@@ -14,8 +15,13 @@ from alula.errors import AlulaError
 from alula.robots.arm import Arm
 from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 
+Edit = Callable[[mujoco.MjSpec], None]
+"""Changes a model before it is compiled: other physics, other masses."""
 
-def build_arm_model(robot: Arm, task: ModuleType, config: ArmSimConfig) -> mujoco.MjModel:
+
+def build_arm_model(
+    robot: Arm, task: ModuleType, config: ArmSimConfig, edit: Edit | None = None
+) -> mujoco.MjModel:
     """The robot's MJCF with the task's objects and sensors; actuators stand in the order of the joints.
 
     Raises:
@@ -33,6 +39,8 @@ def build_arm_model(robot: Arm, task: ModuleType, config: ArmSimConfig) -> mujoc
         _delay_and_lag(spec, config)
         if config.action == "joint_torque":
             _as_motors(spec, robot)
+        if edit is not None:
+            edit(spec)
         model = spec.compile()
     except (ValueError, KeyError) as e:
         raise AlulaError(
