@@ -87,6 +87,7 @@ CHECKS: tuple[Check, ...] = (
     _check("attitude_stale", "attitude or body rate is old", "attitude_age", "s", HOLD, FLYING),
     _check("position_stale", "position or velocity is old", "position_age", "s", HOLD, FLYING),
     _check("joint_stale", "joint positions are old", "joint_age", "s", HOLD, ARMS),
+    _check("object_stale", "the object's pose is old", "object_age", "s", HOLD, ARMS),
     _check("joint_missing", "a joint is missing or named twice", "", "-", HOLD, ARMS),
     _check("rejected", "samples refused one after another", "rejected_in_a_row", "-", HOLD, BOTH),
     _check("position_jump", "the position jumped", "position_jump", "m", HOLD, FLYING, False),

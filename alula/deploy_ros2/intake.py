@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 from alula.deploy_ros2.observation import Numbers, joint_order, numbers, rotation
 from alula.deploy_ros2.safety_config import SafetyConfig
-from alula.deploy_ros2.samples import Sample
+from alula.deploy_ros2.samples import OBJECT, Sample
 
-SIZES = {"position_w": 3, "velocity_w": 3, "quat_wb": 4, "angular_velocity_b": 3}
+VEHICLE = {"position_w": 3, "velocity_w": 3, "quat_wb": 4, "angular_velocity_b": 3}
+SIZES = VEHICLE | OBJECT
 JOINT_QUANTITIES = ("joint_position", "joint_velocity", "joint_effort")
 HUGE = 1e9
 """Numbers beyond this are not measurements."""
@@ -21,7 +22,7 @@ class Intake:
     def __init__(self, config: SafetyConfig) -> None:
         self._config = config
         arm = config.kind == "arm"
-        self.names = JOINT_QUANTITIES if arm else tuple(SIZES)
+        self.names = (*JOINT_QUANTITIES, *OBJECT) if arm else tuple(VEHICLE)
         """What is looked at."""
         self.samples: dict[str, Sample] = {}
         """Accepted samples by name."""
@@ -89,7 +90,7 @@ class Intake:
         """Numbers of a sample; none (an empty list) where joints are missing; None where they are no numbers."""
         if name in SIZES:
             values = numbers(sample, SIZES[name])
-            if name == "quat_wb" and math.isnan(rotation(values)[0]):
+            if SIZES[name] == 4 and math.isnan(rotation(values)[0]):
                 return None
         else:
             joints = self._config.joint_names

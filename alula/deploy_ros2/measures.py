@@ -10,6 +10,7 @@ import numpy as np
 from alula.deploy_ros2.intake import Intake
 from alula.deploy_ros2.observation import reference_at
 from alula.deploy_ros2.safety_config import SafetyConfig
+from alula.deploy_ros2.samples import OBJECT, REFERENCES
 from alula.deploy_ros2.steps import BETWEEN, DAMAGED, HELD, LOST, SATURATED
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Timers:
     reference: float = math.nan
     """When the reference was last given [s]."""
     seen: set[str] = field(default_factory=set)
-    """Which of heartbeat and reference have ever come."""
+    """Which of heartbeat, reference and the object's pose have ever come."""
 
 
 Range = list[tuple[float, float]]
@@ -141,8 +142,10 @@ def link_values(i: "SafetyInputs", config: SafetyConfig, t: Timers, now: float) 
     stamps = {"heartbeat": i.heartbeat_stamp, "reference": None}
     if config.kind == "multirotor":
         stamps["reference"] = None if i.reference is None else i.reference.stamp
-    elif (sample := i.samples.get("joint_position_reference")) is not None:
-        stamps["reference"] = sample.stamp
+    else:
+        # The oldest of what the policy follows
+        given = (finite(i.samples[n].stamp, -math.inf) for n in REFERENCES if n in i.samples)
+        stamps["reference"] = min(given, default=None)
     for name, stamp in stamps.items():
         stamp = finite(stamp, -math.inf)
         # A stamp from the future tells no age.
@@ -198,6 +201,9 @@ def joint_values(config: SafetyConfig, intake: Intake, t: Timers, dt: float, now
     age = intake.age(now, "joint_position")
     values = {"joint_stale": age, "joint_lost": age}
     known = intake.numbers
+    # Not every policy of an arm handles an object.
+    t.seen |= OBJECT.keys() & known.keys()
+    values["object_stale"] = max((intake.age(now, n) for n in OBJECT.keys() & t.seen), default=0.0)
     if (q := known.get("joint_position")) is not None:
         values["joint_position"] = outside_box(q, config.joint_low, config.joint_high)
     if (v := known.get("joint_velocity")) is not None:

@@ -21,6 +21,8 @@ Filled = tuple[Numbers, float] | None
 """Numbers of an entry and when they were measured; None where the sample is missing."""
 Source = Callable[[Mapping[str, Sample], Reference | None, float], Filled]
 """Fills one entry from samples, reference and the time."""
+Entries = dict[str, tuple[int, Source]]
+"""Size and source of each entry that a robot can fill, by name."""
 NAN = math.nan
 
 
@@ -91,26 +93,22 @@ def _three(value: object) -> Numbers:
 class Observer:
     """Fills the supplied entries of one contract, in its order."""
 
-    def __init__(
-        self, contract: Contract, joints: tuple[str, ...] = (), passed: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, contract: Contract, known: Entries, passed: Sequence[str] = ()) -> None:
         """Choose a source for each entry.
 
         Args:
             contract: what the policy sees.
-            joints: joint names of an arm in the order of the actions; none for a vehicle.
+            known: what this robot can fill (`vehicle_entries`, or `entries` of `ArmSources`).
             passed: entries that are taken from the sample of their name as they are.
 
         Raises:
             AlulaError: an entry nobody can fill, or one of another size.
         """
-        self._joints = joints
-        self._order: dict[tuple[str, ...], list[int] | None] = {}
-        known = self._sources()
+        known = dict(known)
         self._entries: list[tuple[int, Source]] = []
         for e in contract.supplied:
             if e.name in passed:
-                known[e.name] = (e.size, self._sample(e.name, e.size))
+                known[e.name] = (e.size, measured(e.name, e.size))
             self._entries.append((e.size, _source(e, known)))
 
     def fill(
@@ -126,60 +124,28 @@ class Observer:
             stamps.append(stamp)
         return flat, stamps
 
-    def in_order(self, sample: Sample) -> Numbers | None:
-        """A quantity of the joints in the order of the policy; None where one is missing or named twice."""
-        n = len(self._joints)
-        if sample.names is None:
-            return numbers(sample, n)
-        names = tuple(sample.names)
-        if names not in self._order:
-            # Only the last order is kept: a stream of odd messages must not fill the memory.
-            self._order = {names: joint_order(names, self._joints)}
-        order = self._order[names]
-        if order is None:
-            return None
-        values = numbers(sample, len(names))
-        return [values[i] for i in order]
 
-    def _sources(self) -> dict[str, tuple[int, Source]]:
-        n = len(self._joints)
-        if n:
-            direct = ("joint_position", "joint_velocity", "joint_effort")
-            sources = {name: (n, self._joint(name)) for name in direct}
-            return sources | {"joint_position_error": (n, self._joint_error)}
-        return {
-            "position_w": (3, _from_reference("position_w", 0)),
-            "position_error_w": (3, _from_reference("position_w", 0)),
-            "velocity_error_w": (3, _from_reference("velocity_w", 1)),
-            "velocity_w": (3, self._sample("velocity_w", 3)),
-            "angular_velocity_b": (3, self._sample("angular_velocity_b", 3)),
-            "rot_wb": (9, _rot_wb),
-            "reference_preview_w": (3 * len(PREVIEW_S), _preview),
-        }
+def vehicle_entries() -> Entries:
+    """What a policy may see of a vehicle."""
+    return {
+        "position_w": (3, _from_reference("position_w", 0)),
+        "position_error_w": (3, _from_reference("position_w", 0)),
+        "velocity_error_w": (3, _from_reference("velocity_w", 1)),
+        "velocity_w": (3, measured("velocity_w", 3)),
+        "angular_velocity_b": (3, measured("angular_velocity_b", 3)),
+        "rot_wb": (9, _rot_wb),
+        "reference_preview_w": (3 * len(PREVIEW_S), _preview),
+    }
 
-    def _sample(self, name: str, size: int) -> Source:
-        def source(samples: Mapping[str, Sample], _: Reference | None, now: float) -> Filled:
-            sample = samples.get(name)
-            return None if sample is None else (numbers(sample, size), sample.stamp)
 
-        return source
+def measured(name: str, size: int) -> Source:
+    """The sample of this name as it is."""
 
-    def _joint(self, name: str) -> Source:
-        def source(samples: Mapping[str, Sample], _: Reference | None, now: float) -> Filled:
-            sample = samples.get(name)
-            values = None if sample is None else self.in_order(sample)
-            return None if sample is None or values is None else (values, sample.stamp)
+    def source(samples: Mapping[str, Sample], _: Reference | None, now: float) -> Filled:
+        sample = samples.get(name)
+        return None if sample is None else (numbers(sample, size), sample.stamp)
 
-        return source
-
-    def _joint_error(
-        self, samples: Mapping[str, Sample], reference: Reference | None, now: float
-    ) -> Filled:
-        measured = self._joint("joint_position")(samples, reference, now)
-        wanted = self._joint("joint_position_reference")(samples, reference, now)
-        if measured is None or wanted is None:
-            return None
-        return [a - b for a, b in zip(measured[0], wanted[0], strict=True)], measured[1]
+    return source
 
 
 def joint_order(names: Sequence[str], joints: Sequence[str]) -> list[int] | None:
@@ -189,7 +155,7 @@ def joint_order(names: Sequence[str], joints: Sequence[str]) -> list[int] | None
     return [names.index(joint) for joint in joints]
 
 
-def _source(entry: ObservationEntry, known: dict[str, tuple[int, Source]]) -> Source:
+def _source(entry: ObservationEntry, known: Entries) -> Source:
     if entry.name not in known:
         raise AlulaError(
             f"the policy wants to see {entry.name!r}; known on this robot: {', '.join(known)}"

@@ -161,7 +161,7 @@ class PolicyNode(LifecycleNode):
         self._period = runner.control_dt
         timing = Timing(now=self._now, arrival=config.stamps == "arrival")
         self._adapter = make_adapter(self, config, runner, robot, timing, self._on_state)
-        self._required = required(config.adapter)
+        self._required = required(config.adapter, runner.outside)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._subscription = self.create_subscription(Empty, "heartbeat", self._on_heartbeat, 1)
         requests = {"hold": Reaction.HOLD, "land": Reaction.LAND, "release": Reaction.RELEASE, "stop": Reaction.STOP}  # fmt: skip
@@ -206,7 +206,10 @@ class PolicyNode(LifecycleNode):
         """Why the policy cannot take over now; empty where it can."""
         if self._adapter is None:
             return "not configured"
-        now, samples = self._now(), self._adapter.samples
+        now = self._now()
+        # What is latched is of now, here as in a cycle.
+        self._adapter.reference(now)
+        samples = self._adapter.samples
         for name in self._required:
             if name not in samples:
                 return f"no {name} has come"
@@ -343,6 +346,7 @@ class PolicyNode(LifecycleNode):
             numbers={
                 **vars(self._pilot.runner.counters),
                 "cycles": self._cycles,
+                "refused": self._adapter.refused,
                 "worst_cycle_ms": round(1e3 * self._worst_s, 3),
             },
         )

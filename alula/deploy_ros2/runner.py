@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from alula.deploy_ros2.observation import Observer
+from alula.deploy_ros2.arm_observation import ArmSources, outside
+from alula.deploy_ros2.observation import Observer, vehicle_entries
 from alula.deploy_ros2.robot_checks import check_rate, check_robot
-from alula.deploy_ros2.samples import Reference, Sample
+from alula.deploy_ros2.samples import REFERENCES, Reference, Sample
 from alula.deploy_ros2.steps import (
     NO_STAMP,
     Counters,
@@ -78,10 +79,14 @@ class PolicyRunner:
         self.level, self.names = check_robot(contract, robot)
         """What the policy commands; the rotors or joints in the order of `Step.action`."""
         check_rate(contract, loop_dt)
-        joints = robot.joint_names if isinstance(robot, Arm) else ()
         self.control_dt = contract.control_dt
         """Native rate [s]."""
-        self._observer = Observer(contract, joints, passed)
+        seen = [e.name for e in contract.supplied if e.name not in passed]
+        arm = isinstance(robot, Arm)
+        known = ArmSources(robot, seen).entries() if arm else vehicle_entries()
+        self._observer = Observer(contract, known, passed)
+        self.outside = outside(seen) if arm else ()
+        """Samples that the policy needs from elsewhere than the arm: goals, and the object's pose."""
         limits = _stale_limits(contract, stale or {})
         if not 0 <= lost_steps <= 1_000_000:
             raise AlulaError(f"lost_steps is {lost_steps}; allowed: 0 to 1000000")
@@ -137,7 +142,8 @@ class PolicyRunner:
         Measurements come evenly from their sensor; the calls that they trigger jitter by what the middleware and
         the scheduler add, and a call that seems early would be no step.
         """
-        newest = max((s.stamp for s in samples.values() if s.stamp <= now), default=now)
+        stamps = (s.stamp for n, s in samples.items() if n not in REFERENCES and s.stamp <= now)
+        newest = max(stamps, default=now)
         at = newest if now - newest < self.control_dt else now
         # Not back behind a call that came while measurements stayed away; a clock that goes back is the engine's to see.
         if now >= self._now:

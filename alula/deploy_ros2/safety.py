@@ -59,7 +59,7 @@ class SafetyInputs:
     command: np.ndarray | None = None
     """Command that the runner would send, in the unit of the contract (A)."""
     reference: Reference | None = None
-    """The latest reference of a vehicle (an arm's is the sample joint_position_reference)."""
+    """The latest reference of a vehicle (an arm's is among the samples)."""
     heartbeat_stamp: float | None = None
     """When the operator was last heard [s]; None: never."""
     battery: float | None = None

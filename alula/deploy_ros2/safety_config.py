@@ -130,6 +130,8 @@ class SafetyConfig:
     """Oldest joint positions."""
     joint_lost: float = _number(0.5, "s", 0.005, 10.0)
     """Joint positions older than this are lost."""
+    object_age: float = _number(0.2, "s", 0.005, 10.0)
+    """Oldest pose of the object that a policy handles."""
     joint_jump: float = _number(0.1, "rad", 0.001, 10.0)
     """Largest step of a joint beside what its largest speed explains [rad or m]."""
     effort_time: float = _number(0.1, "s", 0.0, 10.0)

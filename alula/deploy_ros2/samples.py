@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+REFERENCES = ("joint_position_reference", "goal_position_w", "goal_quat_w")
+"""Samples that say where an arm, or what it carries, shall be; they measure nothing."""
+OBJECT = {"object_position_w": 3, "object_quat_w": 4}
+"""Samples of the object's pose, and their sizes."""
 Trajectory = Callable[[float], tuple[np.ndarray, np.ndarray]]
 """Reference position [m] (3) and velocity [m/s] (3), world ENU, at a time on the clock of the stamps [s]."""
 
@@ -13,7 +17,9 @@ Trajectory = Callable[[float], tuple[np.ndarray, np.ndarray]]
 class Sample:
     """One measured quantity. Samples travel in mappings by name, as in the contract: position_w [m] (3),
     velocity_w [m/s] (3), quat_wb (w, x, y, z) (4), angular_velocity_b [rad/s] (3); of arms joint_position
-    [rad or m], joint_velocity, joint_effort [N m or N] and joint_position_reference (J each).
+    [rad or m], joint_velocity, joint_effort [N m or N] and joint_position_reference (J each), and poses in the
+    world, the frame in which its model stands: goal_position_w [m] (3), goal_quat_w (4), object_position_w [m] (3) and
+    object_quat_w (4).
     """
 
     value: np.ndarray

@@ -15,8 +15,6 @@ import numpy as np
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
 
-TOOLS = ("grip", "flange")
-"""Sites that are a tool; the first that a model has is the robot's."""
 ORIENTATIONS = ("quat", "euler", "axisangle", "xyaxes")
 """Attributes that turn a frame, and are understood."""
 BODY = {"name", "childclass", "pos", "gravcomp", "user", "sleep", *ORIENTATIONS}
@@ -27,20 +25,22 @@ Attributes = Mapping[str, str]
 class Kinematics:
     """The chain of joints from the world to a site; joints that the robot file does not list rest at their reference."""
 
-    def __init__(self, arm: Arm, sites: Sequence[str] = TOOLS) -> None:
+    def __init__(self, arm: Arm, site: str = "") -> None:
         """Read the model.
 
         Args:
             arm: its model and the order of its joints.
-            sites: names to look for; the first that the model has is taken.
+            site: its name; empty: the arm's tool.
 
         Raises:
-            AlulaError: no model, none of the sites, or something on the chain that is not understood.
+            AlulaError: no model, no such site, or something on the chain that is not understood.
         """
         if not arm.model:
             raise AlulaError(f"robot {arm.name!r} has no model; allowed: an MJCF file named in it")
+        self.site = site or arm.tool
+        """Name of the site."""
         try:
-            self.site, start, chain = _Reader(arm.model).chain(sites)
+            start, chain = _Reader(arm.model).chain(self.site)
         except AlulaError as e:
             raise AlulaError(f"robot {arm.name!r}: model: {e}") from None
         self.joint_names = arm.joint_names
@@ -113,12 +113,11 @@ class _Reader:
         for element in self._root.findall("default"):
             self._add_class(element, "main", self._classes["main"])
 
-    def chain(self, sites: Sequence[str]) -> tuple[str, tuple[float, ...], list[Link]]:
-        """Name of the site, the transform from the world to the first joint, and all joints."""
+    def chain(self, name: str) -> tuple[tuple[float, ...], list[Link]]:
+        """The transform from the world to the first joint, and all joints on the way to a site."""
         found = {e.get("name"): e for e in self._root.iterfind("worldbody//site")}
-        name = next((s for s in sites if s in found), None)
-        if name is None:
-            raise AlulaError(f"no site {' or '.join(sites)}; known: {', '.join(map(str, found))}")
+        if name not in found:
+            raise AlulaError(f"no site {name!r}; known: {', '.join(map(str, found))}")
         bodies, site = self._bodies(found[name]), found[name]
         klass, fixed = "main", np.eye(4)
         joints: list[tuple[str, bool, float]] = []
@@ -140,7 +139,7 @@ class _Reader:
         if "fromto" in attributes:
             raise AlulaError(f"{_named(site)} has a fromto; allowed: pos and an orientation")
         start, *rest = map(_flat, [*transforms, fixed @ self._frame(site, attributes)])
-        return name, start, [(*joint, after) for joint, after in zip(joints, rest, strict=True)]
+        return start, [(*joint, after) for joint, after in zip(joints, rest, strict=True)]
 
     def _bodies(self, site: Element) -> list[Element]:
         """Bodies from the world to a site, outermost first."""

@@ -122,6 +122,33 @@ def test_an_arm_that_was_never_seen_whole_is_told_nothing_false(pilot):
             assert output.command is None
 
 
+def test_without_the_object_the_arm_is_held_where_it_is(tmp_path):
+    entries = [("joint_position", 2), ("object_position_error_w", 3)]
+    policy = flying["with_entries"](tmp_path / "p.onnx", entries, flying["joints"](), ARM, DT)
+    runner = PolicyRunner(policy, ARM, lost_steps=1000)
+    off = {"heartbeat_age": np.inf, "heartbeat_lost": np.inf, "slew_time": np.inf}
+    pilot = Pilot(runner, Safety(SafetyConfig(**of_arm(ARM), **off), runner.low, runner.high), ARM)
+    pilot.start()
+    states, codes = [], set()
+    for k in range(60):
+        now = 100.0 + DT * k
+        joints = {"joint_position": AT, "joint_velocity": np.zeros(2)}
+        poses = {"goal_position_w": np.array([0.5, 0.0, 0.3]), "object_position_w": np.zeros(3)}
+        samples = {n: Sample(value=v, stamp=now, names=ARM.joint_names) for n, v in joints.items()}
+        # The goal is a latched one; the object was last seen after 0.1 s.
+        stamps = {"goal_position_w": now, "object_position_w": min(now, 100.1)}
+        samples |= {n: Sample(value=poses[n], stamp=t) for n, t in stamps.items()}
+        output = pilot.cycle(now, samples, None, Around())
+        states.append(output.decision.state)
+        codes |= {r.code for r in output.decision.reasons}
+        if output.decision.state is State.HOLD:
+            np.testing.assert_allclose(output.command, AT, atol=1e-12)
+    # Of a policy that was never trained on older ones: three steps, then held_time of 25 ms
+    assert states == [State.POLICY] * 16 + [State.HOLD] * 44
+    assert {"policy_held", "policy_blind", "object_stale"} == codes
+    assert runner.counters.stale > 40
+
+
 def test_a_policy_faster_than_the_robot_takes_commands_is_refused(tmp_path):
     actions = flying["joints"]()
     # 1 kHz; the robot takes 500 Hz

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from alula.deploy_ros2.checks import CHECKS
 from alula.deploy_ros2.safety import Decision, Reaction, Safety, SafetyInputs, State
 from alula.deploy_ros2.safety_config import SafetyConfig
-from alula.deploy_ros2.samples import Sample
+from alula.deploy_ros2.samples import OBJECT, REFERENCES, Sample
 from alula.deploy_ros2.steps import Status
 from alula.errors import AlulaError
 
@@ -38,6 +38,11 @@ def joint_state(stamp, position=(0.0, 1.0), velocity=(0.0, 0.0), effort=(0.0, 0.
     return {
         n: Sample(value=np.array(v, float), stamp=stamp, names=names) for n, v in values.items()
     }
+
+
+def object_pose(stamp, position=(0.5, 0.0, 0.1), quat=(1.0, 0.0, 0.0, 0.0)):
+    values = {"object_position_w": position, "object_quat_w": quat}
+    return {n: Sample(value=np.array(v, float), stamp=stamp) for n, v in values.items()}
 
 
 @dataclass
@@ -143,6 +148,7 @@ ARM_EDGES = {
     "joint_velocity": (lambda v: {"values": {"joint_velocity": (0.0, -4.0 * v)}}, 1.0, 1e-6),
     "joint_stale": (lambda v: {"stamps": lambda now: {"joint_position": now - v}}, 0.05, 1e-6),
     "joint_lost": (lambda v: {"stamps": lambda now: {"joint_position": now - v}}, 0.5, 1e-6),
+    "object_stale": (lambda v: {"samples": object_pose(T0 + DT - v)}, 0.2, 1e-6),
     "joint_missing": (
         lambda v: {"samples": joint_state(T0, names=("shoulder", "wrist" if v > 0 else "elbow"))},
         0.0,
@@ -467,6 +473,58 @@ def test_an_arms_reference_counts_once_it_has_come():
     assert codes(flight.run(0.15, samples=given)) == ["reference_stale"]
 
 
+def test_of_several_references_the_oldest_counts():
+    flight = Flight(JOINTS)
+    old = {"goal_quat_w": Sample(value=np.array([1.0, 0, 0, 0]), stamp=flight.now)}
+    for k in range(52):
+        stamp = flight.now + DT
+        new = {"goal_position_w": Sample(value=np.zeros(3), stamp=stamp)}
+        decision = flight.cycle(samples=old | new)
+        if k < 49:
+            assert decision.state is State.POLICY
+    assert codes(decision) == ["reference_stale"]
+
+
+def test_an_objects_pose_counts_once_it_has_come():
+    flight = Flight(JOINTS)
+    assert flight.run(2.0).state is State.POLICY
+    here = object_pose(flight.now)
+    assert flight.run(0.19, samples=here).state is State.POLICY
+    decision = flight.run(0.02, samples=here)
+    assert codes(decision) == ["object_stale"]
+    assert decision.state is State.HOLD
+    # It is seen again; a second later the hold ends.
+    for k in range(102):
+        decision = flight.cycle(samples=object_pose(flight.now + DT))
+        assert decision.state is (State.HOLD if k < 99 else State.POLICY), k
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"position": (0.5, math.nan, 0.1)},
+        {"position": (0.5, 0.1)},
+        {"position": (0.5, 1e10, 0.1)},
+        {"quat": (0.0, 0.0, 0.0, 0.0)},
+        {"quat": (1.0, 1.0, 0.0, 0.0)},
+    ],
+)
+def test_an_objects_pose_that_is_none_is_not_used_and_counted(bad):
+    flight = Flight(JOINTS)
+    flight.cycle(samples=object_pose(flight.now + DT))
+    for k in range(7):
+        now = flight.now + DT
+        samples = joint_state(now) | object_pose(now, **bad)
+        taken = flight.safety.take(now, samples)
+        assert all(np.isfinite(taken[n].value).all() for n in OBJECT)
+        (name,) = (n for n in OBJECT if taken[n].stamp < now)
+        assert taken[name].stamp == T0 + DT
+        decision = flight.cycle(samples=object_pose(now, **bad))
+        assert codes(decision) == (["not_finite"] if k < 5 else ["rejected", "not_finite"])
+    assert decision.state is State.HOLD
+    assert decision.counts["not_finite"] == 1
+
+
 UNUSED = {"future", "not_finite", "joint_missing", "policy_failed"}
 """Checks that say that a sample or the runner's answer is not used."""
 FAULTS = {
@@ -519,6 +577,9 @@ NEAR = st.floats(-2.0, 2.0) | ANY
 STAMP = st.sampled_from([0.0, 0.0, 0.0, 0.0, -0.03, -0.2, 0.01, 0.5, -3.0]) | ANY
 
 
+ARM_NAMES = sorted([*joint_state(0), *OBJECT, *REFERENCES])
+
+
 @st.composite
 def storms(draw):
     """Sequences of cycles in which anything may be anything."""
@@ -528,7 +589,7 @@ def storms(draw):
         change = {"dt": draw(st.sampled_from([0.01, 0.01, 0.01, 0.2, 1.2, 0.0, -0.1]) | ANY)}
         change["samples"] = {
             name: (draw(st.lists(NEAR, max_size=5)), draw(STAMP))
-            for name in draw(st.sets(st.sampled_from(sorted(joint_state(0) if arm else state(0)))))
+            for name in draw(st.sets(st.sampled_from(ARM_NAMES if arm else sorted(state(0)))))
         }
         if draw(st.booleans()):
             change["status"] = draw(st.none() | st.integers(0, 1023))

@@ -121,6 +121,11 @@ class CrazyswarmAdapter:
         )
         self._land = node.create_client(self._srv.Land, self._at("land"))
 
+    @property
+    def refused(self) -> int:
+        """Set-points and trajectories that were refused so far."""
+        return self._references.refused
+
     def start(self, now: float) -> None:
         """The policy takes over."""
         self._begun = True

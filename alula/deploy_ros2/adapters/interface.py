@@ -36,6 +36,11 @@ class Adapter(Protocol):
         """Whether the robot listens to the node now; while it does not, the policy waits and nothing is sent."""
         ...
 
+    @property
+    def refused(self) -> int:
+        """Set-points, goals and poses that were refused so far, with a warning each."""
+        ...
+
     def start(self, now: float) -> None:
         """The policy takes over at time now [s]; called in every cycle while it waits."""
         ...

@@ -152,6 +152,11 @@ class MultirotorAdapter:
                 subscribe(Imu, "imu", self._on_imu, NEWEST),
             ]
 
+    @property
+    def refused(self) -> int:
+        """Set-points and trajectories that were refused so far."""
+        return self._references.refused
+
     def start(self, now: float) -> None:
         """The policy takes over."""
         self._references.start(self.samples["position_w"].value)

@@ -164,6 +164,11 @@ class Px4Adapter:
         """PX4's land detector; not while a policy commands the motors, since it then misses PX4's own thrust."""
         return self._landed and not (self._level == "throttle" and self.engaged)
 
+    @property
+    def refused(self) -> int:
+        """Set-points and trajectories that were refused so far."""
+        return self._references.refused
+
     def start(self, now: float) -> None:
         """The policy takes over, or is ready to: the heartbeat may run."""
         self._references.start(self.samples["position_w"].value)

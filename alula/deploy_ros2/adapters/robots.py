@@ -1,6 +1,6 @@
 """Which interface a node speaks: the only place that knows every one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from rclpy.node import Node
@@ -31,9 +31,13 @@ VEHICLE = ("position_w", "velocity_w", "quat_wb", "angular_velocity_b")
 """What must have been measured before a vehicle is taken over."""
 
 
-def required(adapter: AdapterName) -> tuple[str, ...]:
-    """Quantities that must be there before the policy takes over."""
-    return ("joint_position", "joint_velocity") if adapter == "ros2_control" else VEHICLE
+def required(adapter: AdapterName, outside: Sequence[str]) -> tuple[str, ...]:
+    """Quantities that must be there before the policy takes over; `outside` are those that an arm's needs from elsewhere."""
+    if adapter != "ros2_control":
+        return VEHICLE
+    # Without a goal for the joints they stay where they are; where an object or a tool shall be nobody can guess.
+    others = (name for name in outside if name != "joint_position_reference")
+    return ("joint_position", "joint_velocity", *others)
 
 
 def make_adapter(

@@ -48,6 +48,8 @@ class VehicleReference:
 
     def __init__(self, node: Node, config: NodeConfig) -> None:
         self._node, self._config = node, config
+        self.refused = 0
+        """Messages refused so far."""
         self._path: Trajectory | None = None
         self._goal: np.ndarray | None = None
         self._followed = False
@@ -94,6 +96,7 @@ class VehicleReference:
         p = message.pose.position
         goal, now = np.array([p.x, p.y, p.z]), self._now()
         if not np.isfinite(goal).all():
+            self.refused += 1
             self._node.get_logger().warning(f"set-point {goal.tolist()} ignored; allowed: finite")
             return
         self._goal, self._followed, self._stamp = goal, False, now
@@ -116,6 +119,7 @@ class VehicleReference:
         try:
             self._path = path_of(message, now)
         except AlulaError as e:
+            self.refused += 1
             self._node.get_logger().warning(f"trajectory ignored: {e}")
             return
         self._goal, self._followed, self._stamp = None, True, now

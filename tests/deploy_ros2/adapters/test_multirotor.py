@@ -13,6 +13,7 @@ pytest.importorskip("rclpy")
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import BatteryState, Imu
+from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from alula.deploy_ros2.adapters.interface import Timing, stamp_of
 from alula.deploy_ros2.adapters.multirotor import (
@@ -206,3 +207,12 @@ def test_without_a_set_point_the_vehicle_stays():
     node.heard["odometry"](odometry((0.0, 0.0, 0.0, 1.0), stamp=50.0))
     adapter.start(50.0)
     assert adapter.reference(60.0).position_w.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_set_points_that_are_none_are_refused_and_counted():
+    node, adapter, _ = adapter_of()
+    node.heard["setpoint"](setpoint(float("nan")))
+    node.heard["trajectory"](MultiDOFJointTrajectory())
+    assert adapter.refused == 2
+    assert "ignored; allowed: finite" in node.said[0]
+    assert "trajectory ignored: a trajectory of 0 points" in node.said[1]

@@ -1,5 +1,6 @@
 """Arms under ros2_control: joints by name whatever their order, what goes to which controller, and how it ends."""
 
+import re
 from pathlib import Path
 from runpy import run_path
 from types import SimpleNamespace
@@ -9,11 +10,13 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from alula.deploy_ros2.adapters.interface import Timing, stamp_of
+from alula.deploy_ros2.adapters.robots import required
 from alula.deploy_ros2.adapters.ros2_control import LEASH, Ros2ControlAdapter, Ros2ControlConfig
 from alula.deploy_ros2.node_config import NodeConfig
 from alula.errors import AlulaError
@@ -32,9 +35,11 @@ ARM = Arm(
 )
 
 
-def adapter_of(level="joint_position", reference="latched", **config):
+def adapter_of(
+    level="joint_position", reference="latched", outside=("joint_position_reference",), **config
+):
     node, cycles = fake["Node"](now=50.0), []
-    runner = SimpleNamespace(level=level, names=JOINTS, control_dt=0.02)
+    runner = SimpleNamespace(level=level, names=JOINTS, control_dt=0.02, outside=outside)
     timing = Timing(now=lambda: node.now)
     settings = Ros2ControlConfig(**config)
     nodes = NodeConfig(reference=reference)
@@ -192,6 +197,7 @@ def test_a_goal_is_taken_by_name_and_checked():
         node.heard["joint_goal"](joints(names, goal))
         assert adapter.samples["joint_position_reference"] is here
         assert why in node.said[-1]
+    assert adapter.refused == 4
     node.heard["joint_goal"](joints(("elbow", "base", "shoulder"), (3.0, -1.0, 0.5)))
     goal = adapter.samples["joint_position_reference"]
     assert dict(zip(goal.names, goal.value, strict=True)) == {"elbow": 3.0, "base": -1.0, "shoulder": 0.5}  # fmt: skip
@@ -205,6 +211,110 @@ def test_a_latched_goal_does_not_age(reference, stamp):
     node.heard["joint_goal"](joints(JOINTS, (0.1, 0.2, 0.3)))
     assert adapter.reference(60.0) is None
     assert adapter.samples["joint_position_reference"].stamp == stamp
+
+
+def pose(position, quat=(1.0, 0.0, 0.0, 0.0), frame="world", stamp=50.0):
+    message = PoseStamped()
+    message.header.frame_id, message.header.stamp = frame, stamp_of(stamp)
+    p, q = message.pose.position, message.pose.orientation
+    p.x, p.y, p.z = position
+    q.w, q.x, q.y, q.z = quat
+    return message
+
+
+POSES = ("goal_position_w", "goal_quat_w", "object_position_w", "object_quat_w")
+
+
+def test_poses_become_samples_scalar_first():
+    node, adapter, cycles = adapter_of(outside=POSES)
+    node.heard["goal_pose"](pose((0.1, 0.2, 0.3), (0.8, 0.6, 0.0, 0.0), stamp=3.0))
+    node.heard["object_pose"](pose((0.4, 0.5, 0.6), (0.0, 0.0, 0.0, 1.0), stamp=49.9))
+    values = {name: adapter.samples[name].value.tolist() for name in POSES}
+    assert values == {
+        "goal_position_w": [0.1, 0.2, 0.3],
+        "goal_quat_w": [0.8, 0.6, 0.0, 0.0],
+        "object_position_w": [0.4, 0.5, 0.6],
+        "object_quat_w": [0.0, 0.0, 0.0, 1.0],
+    }
+    # An object's pose was measured, a goal holds from when it comes; neither is a cycle.
+    stamps = [adapter.samples[name].stamp for name in POSES]
+    assert stamps == pytest.approx([50.0, 50.0, 49.9, 49.9])
+    assert (cycles, adapter.refused, node.said) == ([], 0, [])
+    adapter.reference(60.0)
+    stamps = [adapter.samples[name].stamp for name in POSES]
+    assert stamps == pytest.approx([60.0, 60.0, 49.9, 49.9])
+
+
+def test_a_streamed_goal_pose_ages():
+    node, adapter, _ = adapter_of(reference="streamed", outside=POSES)
+    node.heard["goal_pose"](pose((0.1, 0.2, 0.3)))
+    adapter.reference(60.0)
+    assert adapter.samples["goal_position_w"].stamp == 50.0
+
+
+@pytest.mark.parametrize("frame", ["", "camera", "/world"])
+@pytest.mark.parametrize("topic", ["goal_pose", "object_pose"])
+def test_poses_in_other_frames_are_refused(topic, frame):
+    node, adapter, _ = adapter_of(outside=POSES)
+    node.heard[topic](pose((0.1, 0.2, 0.3), frame=frame))
+    assert (adapter.samples, adapter.refused) == ({}, 1)
+    assert f"{topic.replace('_', ' ')} ignored: frame {frame!r}; allowed: 'world'" in node.said[-1]
+
+
+def test_the_frame_and_the_topics_are_parameters():
+    config = {"frame": "base", "goal_pose": "/there", "object_pose": "/cube"}
+    node, adapter, _ = adapter_of(outside=POSES, **config)
+    node.heard["/there"](pose((0.1, 0.2, 0.3), frame="base"))
+    node.heard["/cube"](pose((0.1, 0.2, 0.3), frame="base"))
+    assert set(adapter.samples) == set(POSES)
+    with pytest.raises(AlulaError, match="frame is empty"):
+        Ros2ControlConfig(frame="")
+
+
+@pytest.mark.parametrize(
+    ("position", "quat", "why"),
+    [
+        ((0.1, float("nan"), 0.3), (1.0, 0.0, 0.0, 0.0), "goal_position_w .*; allowed: finite"),
+        ((0.1, 0.2, 0.3), (0.0, 0.0, 0.0, 0.0), "goal_quat_w .*; allowed: about unit length"),
+        ((0.1, 0.2, 0.3), (1.0, float("inf"), 0.0, 0.0), "goal_quat_w .*; allowed: about unit"),
+    ],
+)
+def test_a_goal_pose_that_is_none_is_refused_and_the_last_one_stays(position, quat, why):
+    node, adapter, _ = adapter_of(outside=POSES)
+    node.heard["goal_pose"](pose((1.0, 2.0, 3.0)))
+    before = dict(adapter.samples)
+    node.heard["goal_pose"](pose(position, quat))
+    assert adapter.samples == before
+    assert adapter.refused == 1
+    assert re.search(why, node.said[-1])
+
+
+def test_an_objects_numbers_are_for_the_safety_layer_to_judge():
+    node, adapter, _ = adapter_of(outside=POSES)
+    node.heard["object_pose"](pose((0.1, float("nan"), 0.3), (0.0, 0.0, 0.0, 0.0)))
+    assert np.isnan(adapter.samples["object_position_w"].value[1])
+    assert adapter.samples["object_quat_w"].value.tolist() == [0.0] * 4
+
+
+def test_only_what_the_policy_sees_is_listened_to():
+    node, adapter, _ = adapter_of(outside=("object_position_w",))
+    assert set(node.heard) == {CONFIG.states, CONFIG.goal, CONFIG.object_pose}
+    # A tracker that knows no attitude serves a policy that sees none.
+    node.heard["object_pose"](pose((0.1, 0.2, 0.3), (0.0, 0.0, 0.0, 0.0)))
+    node.heard[CONFIG.states](joints(JOINTS, (0.1, 0.2, 0.3)))
+    node.heard["joint_goal"](joints(JOINTS, (0.1, 0.2, 0.3)))
+    adapter.start(50.0)
+    assert set(adapter.samples) == {"joint_position", "object_position_w"}
+    node, adapter, _ = adapter_of(outside=("goal_position_w",))
+    assert set(node.heard) == {CONFIG.states, CONFIG.goal, CONFIG.goal_pose}
+    node.heard["goal_pose"](pose((0.1, 0.2, 0.3), (0.0, 0.0, 0.0, 0.0)))
+    assert set(adapter.samples) == {"goal_position_w"}
+
+
+def test_what_must_be_there_before_the_policy_takes_over():
+    wanted = ("joint_position", "joint_velocity", "goal_position_w", "object_position_w")
+    outside = ("goal_position_w", "joint_position_reference", "object_position_w")
+    assert required("ros2_control", outside) == wanted
 
 
 @pytest.mark.parametrize("names", [("base", "elbow"), ("base", "elbow", "wrist"), ("base", "elbow", "elbow"), (*JOINTS, "wrist")])  # fmt: skip
