@@ -1,18 +1,19 @@
 """From plain settings to working objects; the only file that knows every choice."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, assert_never, get_args, get_type_hints
 
 import numpy as np
 
 from alula.errors import AlulaError
 from alula.policies.contract import ACTION_HISTORY, ActionEntry, Contract, ObservationEntry
 from alula.presets import Preset, TaskName
-from alula.robots.arm import Arm, load_arm
+from alula.robots.arm import Arm, known_arms, load_arm
+from alula.robots.files import read_table
 from alula.robots.multirotor import Multirotor, load_robot
-from alula.sim.arm_config import ArmSimConfig
+from alula.sim.arm_config import ActionKind, ArmSimConfig
 from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
 from alula.sim.protocol import FlightSimulator, Simulator
 from alula.training.config import PpoConfig, SacConfig, ShortHorizonConfig
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Robot = Multirotor | Arm
 SimName = Literal["multirotor", "mujoco"]
+Settings = TypeVar("Settings")
 
 
 def build_task(name: TaskName) -> ModuleType:
@@ -45,6 +47,24 @@ def build_task(name: TaskName) -> ModuleType:
             return lift
         case _:
             assert_never(name)
+
+
+def is_arm_task(task: ModuleType) -> bool:
+    """Whether a task is an arm's: it says what stands around the robot."""
+    return hasattr(task, "objects")
+
+
+def load_any_robot(name_or_path: str | Path) -> Robot:
+    """A shipped robot by name, or any robot file; its `kind` says which it is.
+
+    Raises:
+        AlulaError: there is none, or its file is not valid.
+    """
+    path = Path(name_or_path)
+    arm = str(name_or_path) in known_arms() or (
+        path.is_file() and read_table(path).get("kind") == "arm"
+    )
+    return load_arm(name_or_path) if arm else load_robot(name_or_path)
 
 
 def build_simulator(
@@ -252,3 +272,48 @@ def sim_config_from_json(table: Any) -> SimConfig:
         raise
     except (TypeError, KeyError, AttributeError, ValueError) as e:
         raise AlulaError(f"the policy's flight setting cannot be read: {e}") from None
+
+
+def arm_config_from_json(table: Any) -> ArmSimConfig:
+    """The setting of an arm's episodes stored in a policy file (`contract.training["sim"]`).
+
+    Raises:
+        AlulaError: a setting is unknown, of another type, or out of its range.
+    """
+    try:
+        if table["action"] not in get_args(ActionKind):
+            raise AlulaError(
+                f"action is {table['action']!r}; allowed: {', '.join(get_args(ActionKind))}"
+            )
+        return _settings(ArmSimConfig, table)
+    except AlulaError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError) as e:
+        raise AlulaError(f"the policy's setting of its episodes cannot be read: {e}") from None
+
+
+def _settings(kind: type[Settings], table: dict[str, Any]) -> Settings:
+    """A settings class from JSON; every value must be of its default's kind."""
+    hints, values = get_type_hints(kind), {}
+    defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
+    for name, value in table.items():
+        if name not in hints:
+            raise AlulaError(f"unknown setting {name!r}; known: {', '.join(hints)}")
+        if is_dataclass(hints[name]):
+            values[name] = _settings(hints[name], value)
+            continue
+        value = tuple(value) if isinstance(value, list) else value
+        if not _alike(value, defaults[name]):
+            raise AlulaError(f"{name} is {value!r}; allowed: such as {defaults[name]!r}")
+        values[name] = value
+    return kind(**values)
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Whether a value has the kind of another; whole numbers are numbers, too."""
+    if isinstance(default, tuple):
+        fits = isinstance(value, tuple) and len(value) == len(default)
+        return fits and all(map(_alike, value, default))
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)
