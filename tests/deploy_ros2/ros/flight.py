@@ -181,12 +181,16 @@ class Flight:
             return "hover"
         return "hold" if self.state() == "hold" and calm else "flying"
 
-    def watch(self, began: float, wanted: str, least: float, most: float) -> Outcome:
-        """Look until the wanted end, at least and at most so long after the fault began [s]."""
+    def watch(
+        self, began: float, wanted: str, states: set[str], least: float, most: float
+    ) -> Outcome:
+        """Look until the wanted end, and until these were in command, between so long after the fault began [s]."""
 
         def over() -> bool:
             passed = time.time() - began
-            return passed > most or (passed > least and self.end() in wanted.split("|"))
+            told = {p.state for p in self.record.policy if p.at >= began}
+            ended = states <= told and self.end() in wanted.split("|")
+            return passed > most or (passed > least and ended)
 
         until(over, "the end", most + 10.0)
         r, end = self.record, self.end()
