@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
@@ -203,3 +204,54 @@ def test_a_missing_joint_is_held(joint_policy):
         # Held where the arm was when the joint was last seen.
         assert list(heard[-1].data) == pytest.approx(list(POSITIONS.values()), abs=0.2)
         assert all(len(m.data) == 6 for m in heard)
+
+
+def pose(stamp, x, y, z):
+    message = PoseStamped()
+    message.header.frame_id, message.header.stamp = "world", stamp
+    p = message.pose.position
+    p.x, p.y, p.z = x, y, z
+    return message
+
+
+def test_goal_and_object_in_joint_commands_out_and_held_without_the_object(tmp_path):
+    names, n = ARM.joint_names, len(ARM.joint_names)
+    weights = [[0.0] * n for _ in range(n + 3)]
+    for i in range(3):
+        weights[n + i][i] = 1.0
+    actions = [
+        (names[i], ARM.position_low[i], ARM.position_high[i], "joint_position") for i in range(n)
+    ]
+    entries = [("joint_position", n), ("object_position_error_w", 3)]
+    path = linear_policy(tmp_path / "policy.onnx", ARM, entries, actions, weights)
+    heard = []
+    with bench(
+        policy=path, robot="ur5e", adapter="ros2_control", ros2_control__commands="commands"
+    ) as b:
+        states = b.robot.create_publisher(JointState, "/joint_states", 1)
+        goals = b.robot.create_publisher(PoseStamped, "goal_pose", 1)
+        objects = b.robot.create_publisher(PoseStamped, "object_pose", 1)
+        b.robot.create_subscription(Float64MultiArray, "commands", heard.append, 1000)
+        seen = []
+
+        def tick():
+            stamp = b.robot.get_clock().now().to_msg()
+            if seen:
+                objects.publish(pose(stamp, *seen[-1]))
+            states.publish(joint_state(stamp))
+
+        b.spin(lambda: "no goal_position_w" in b.node._obstacle(), tick)
+        # Once is enough for a goal, but it must be heard.
+        b.spin(lambda: goals.get_subscription_count() > 0, tick)
+        goals.publish(pose(b.robot.get_clock().now().to_msg(), 0.5, 0.2, 1.0))
+        b.spin(lambda: "no object_position_w" in b.node._obstacle(), tick)
+        # goal - object = (3/4, -3/4, 4/3)
+        seen.append((-0.25, 0.95, 1.0 - 4 / 3))
+        b.activate(tick)
+        wanted = [1.2 * pi, -1.2 * pi, 0.8 * pi, 0.0, 0.0, 0.0]
+        b.spin(lambda: heard and list(heard[-1].data) == pytest.approx(wanted, abs=1e-5), tick)
+        seen.clear()
+        b.spin(lambda: "object_stale" in str(b.node._output.decision.reasons), tick)
+        # Held where the arm is
+        here = list(POSITIONS.values())
+        b.spin(lambda: list(heard[-1].data) == pytest.approx(here, abs=1e-5), tick)

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import PoseStamped
+
 HERE = Path(__file__).parent
 flight = run_path(str(HERE / "arm_flight.py"))
 reach = run_path(str(HERE.parent / "reach.py"))
+tool_reach = run_path(str(HERE.parent / "tool_reach.py"))
 ArmFlight, until, ARM, HOME = flight["ArmFlight"], flight["until"], flight["ARM"], flight["HOME"]
 CONTROL_DT, DURATION = reach["CONTROL_DT"], reach["DURATION"]
 STEPS = round(DURATION / CONTROL_DT) + 1
@@ -98,3 +102,36 @@ def test_an_arm_reaches_through_a_joint_trajectory_controller(policy, tmp_path):
         assert found.final < 1e-3
         # Never faster than without; on a busy computer slower
         assert 0.9 * expected.tracking < found.tracking < 1.5 * expected.tracking
+
+
+def goal_pose(joint_position):
+    """The message of the tool's pose at joint positions."""
+    message = PoseStamped()
+    message.header.frame_id = "world"
+    p, q = message.pose.position, message.pose.orientation
+    (p.x, p.y, p.z), (q.w, q.x, q.y, q.z) = (
+        map(float, values) for values in tool_reach["pose"](ARM, joint_position)
+    )
+    return message
+
+
+def test_a_tool_follows_goal_poses_over_the_wire(tmp_path):
+    """Sent again and again from before the policy may take over: first where the tool is, then elsewhere."""
+    path, wanted = tmp_path / "policy.onnx", HOME + tool_reach["OFFSET"]
+    tool_reach["tool_policy"](path, ARM)
+    with ArmFlight(path, tmp_path, relay=False, parameters=PATIENT) as f:
+        goals = f.node.create_publisher(PoseStamped, "goal_pose", 1)
+        said = [goal_pose(HOME)]
+        f.node.create_timer(0.1, lambda: goals.publish(said[-1]))
+        f.begin()
+        assert np.abs(f.position() - HOME).max() < 5e-3
+        said.append(goal_pose(wanted))
+        until(lambda: np.abs(f.position() - wanted).max() < 5e-3, "the tool at its goal", 30.0)
+        # One in another frame moves nothing, and is counted.
+        message = goal_pose(HOME)
+        message.header.frame_id = "camera"
+        said.append(message)
+        until(lambda: int(f.record.policy[-1].values["refused"]) > 3, "goals refused")
+        assert np.abs(f.position() - wanted).max() < 5e-3
+        assert f.unsafe(step=tool_reach["SPEED"] * CONTROL_DT) == []
+        assert f.codes(0.0) == set()
