@@ -1,0 +1,200 @@
+"""Changes of an arm's physics: a second setting as sim-to-sim, and one factor at a time for the robustness map."""
+
+# mujoco loads its names from a compiled module that the type checker cannot read.
+# pyright: reportAttributeAccessIssue=false
+
+import math
+from dataclasses import dataclass, replace
+from types import ModuleType
+from xml.etree import ElementTree
+
+import mujoco
+import numpy as np
+
+from alula.robots.arm import Arm
+from alula.sim.arm_config import MAX_SUBSTEPS, ArmSimConfig
+from alula.sim.arm_scene import Start, ToolPose
+from alula.sim.mujoco.arm import MujocoArm
+from alula.sim.mujoco.arm_model import Edit
+
+SOFTER = 1.5
+"""Factor on the time constant of every contact in the second setting [-]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything that makes a simulator of arms."""
+
+    robot: Arm
+    """The arm."""
+    task: ModuleType
+    """The task."""
+    config: ArmSimConfig
+    """Rates, actions, randomisation, noise."""
+    edit: Edit | None = None
+    """Change of the model."""
+
+    def simulator(self, n: int) -> MujocoArm:
+        """N environments in which an ended episode stays ended."""
+        return MujocoArm(self.robot, self.task, self.config, n, auto_reset=False, edit=self.edit)
+
+
+def other_physics(setting: Setting) -> Setting:
+    """The same in MuJoCo's other methods: what a policy gains from one of them alone is lost.
+
+    RK4 in place of one implicit step, half the physics step, conjugate gradients in place of Newton's method, pyramidal
+    friction cones (elliptic ones, where the robot's model has pyramids), and contacts that are SOFTER times slower.
+    """
+
+    def edit(spec: mujoco.MjSpec) -> None:
+        option = spec.option
+        option.integrator = mujoco.mjtIntegrator.mjINT_RK4
+        option.solver = mujoco.mjtSolver.mjSOL_CG
+        pyramids = int(option.cone) == int(mujoco.mjtCone.mjCONE_PYRAMIDAL)
+        option.cone = (
+            mujoco.mjtCone.mjCONE_ELLIPTIC if pyramids else mujoco.mjtCone.mjCONE_PYRAMIDAL
+        )
+        for geom in spec.geoms:
+            # Negative: stiffness and damping themselves.
+            if geom.solref[0] > 0.0:
+                geom.solref[0] *= SOFTER
+
+    substeps = min(2 * setting.config.substeps, MAX_SUBSTEPS)
+    return replace(setting, config=replace(setting.config, substeps=substeps), edit=edit)
+
+
+def objects(setting: Setting) -> tuple[str, ...]:
+    """Names of the bodies that the task lets move freely."""
+    root = ElementTree.fromstring(setting.task.objects(setting.robot))
+    free = [b for b in root.iter("body") if b.find("freejoint") is not None]
+    return tuple(b.get("name", "") for b in free)
+
+
+def scale_link_mass(setting: Setting, factor: float) -> Setting:
+    """Masses and inertias of all bodies but the task's objects, times a factor."""
+    task = objects(setting)
+
+    def edit(spec: mujoco.MjSpec) -> None:
+        for body in spec.bodies[1:]:
+            if body.name not in task:
+                _scale_mass(body, factor)
+
+    return replace(setting, edit=edit)
+
+
+def scale_object_mass(setting: Setting, factor: float) -> Setting:
+    """Masses and inertias of the task's objects, times a factor."""
+    task = objects(setting)
+
+    def edit(spec: mujoco.MjSpec) -> None:
+        for name in task:
+            _scale_mass(spec.body(name), factor)
+
+    return replace(setting, edit=edit)
+
+
+def scale_joint_friction(setting: Setting, factor: float) -> Setting:
+    """Friction loss and viscous damping of the robot's joints, times a factor."""
+
+    def edit(spec: mujoco.MjSpec) -> None:
+        for name in setting.robot.joint_names:
+            joint = spec.joint(name)
+            joint.frictionloss *= factor
+            # The first is the linear coefficient.
+            joint.damping = np.asarray(joint.damping) * factor
+
+    return replace(setting, edit=edit)
+
+
+def scale_contact_friction(setting: Setting, factor: float) -> Setting:
+    """Sliding friction of all shapes, times a factor."""
+
+    def edit(spec: mujoco.MjSpec) -> None:
+        for geom in spec.geoms:
+            geom.friction[0] *= factor
+
+    return replace(setting, edit=edit)
+
+
+def delayed(setting: Setting, delay: float) -> Setting:
+    """Commands that reach the actuators `delay` seconds late."""
+    random = replace(setting.config.randomization, actuator_delay=(delay, delay))
+    return replace(setting, config=replace(setting.config, randomization=random))
+
+
+def scale_object_size(setting: Setting, factor: float) -> Setting:
+    """The task's objects of another size and the same mass, begun on the floor all the same.
+
+    See `rests_on_floor` for the objects that allow it.
+    """
+    names, lowest = objects(setting), rests_on_floor(setting)
+    assert lowest is not None
+
+    def edit(spec: mujoco.MjSpec) -> None:
+        for name in names:
+            for geom in spec.body(name).geoms:
+                if math.isnan(geom.mass):
+                    geom.density /= factor**3
+                geom.size = np.asarray(geom.size) * factor
+                geom.pos = np.asarray(geom.pos) * factor
+            _scale_inertia(spec.body(name), factor)
+
+    def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
+        begun = setting.task.start(rng, n, robot, tool_pose)
+        for name, pose in begun.pose_w.items():
+            pose[:, 2] += (factor - 1.0) * lowest.get(name, 0.0)
+        return begun
+
+    task = ModuleType(setting.task.__name__)
+    task.__dict__.update(vars(setting.task) | {"start": start})
+    return replace(setting, task=task, edit=edit)
+
+
+def rests_on_floor(setting: Setting) -> dict[str, float] | None:
+    """How high each object's origin lies above its lowest point, by name [m]; None where one does not lie on the floor."""
+    simulator = setting.simulator(1)
+    simulator.reset(0)
+    model, heights = simulator.model, {}
+    data = mujoco.MjData(model)
+    data.qpos[:] = simulator.qpos[0]
+    mujoco.mj_kinematics(model, data)
+    for name in objects(setting):
+        body = model.body(name).id
+        bottom = min(
+            (_bottom(model, data, int(g)) for g in np.flatnonzero(model.geom_bodyid == body)),
+            default=math.inf,
+        )
+        # Less than a thousandth of a metre from it
+        if not abs(bottom) < 1e-3:
+            return None
+        heights[name] = float(data.xpos[body, 2]) - bottom
+    return heights
+
+
+def _bottom(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
+    """Height of the lowest point of a shape's bounding box [m]."""
+    centre, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
+    up = data.geom_xmat[geom].reshape(3, 3)[2]
+    return float(data.geom_xpos[geom, 2] + up @ centre - np.abs(up) @ half)
+
+
+def _scale_inertia(body: mujoco.MjsBody, factor: float) -> None:
+    """The inertia of a body of another size and the same mass, where it does not follow from the shapes."""
+    if body.explicitinertial:
+        body.ipos = np.asarray(body.ipos) * factor
+        body.inertia = np.asarray(body.inertia) * factor**2
+        body.fullinertia = np.asarray(body.fullinertia) * factor**2
+
+
+def _scale_mass(body: mujoco.MjsBody, factor: float) -> None:
+    if body.explicitinertial:
+        body.mass *= factor
+        body.inertia = np.asarray(body.inertia) * factor
+        body.fullinertia = np.asarray(body.fullinertia) * factor
+        return
+    for geom in body.geoms:
+        # NaN: the mass follows from the density.
+        if math.isnan(geom.mass):
+            geom.density *= factor
+        else:
+            geom.mass *= factor
