@@ -115,10 +115,10 @@ def _held(scene: Scene) -> np.ndarray:
 
 
 def privileged(scene: Scene) -> np.ndarray:
-    """What the critic sees beside parameters and clock: all without noise, the cube's motion, the pads' forces."""
+    """What the critic sees beside the actor's rows without noise: the cube's motion, the pads' forces."""
     forces = np.tanh(0.05 * _forces(scene))
     velocity = scene.sensor["object_velocity_w"]
-    return np.concatenate([*observe(scene), velocity, forces, _held(scene)[:, None]], axis=1)
+    return np.concatenate([velocity, forces, _held(scene)[:, None]], axis=1)
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:

@@ -1,32 +1,35 @@
-"""Many arms and their objects at once in MuJoCo: the `Simulator` protocol over `mujoco.batch`."""
+"""Many arms and their objects at once in MuJoCo: the `Simulator` protocol."""
 
 # mujoco loads its names from a compiled module that the type checker cannot read.
 # pyright: reportAttributeAccessIssue=false
 
-import os
 from types import ModuleType
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch, SimulationError
 
 from alula.errors import AlulaError
 from alula.robots.arm import LEASH, Arm
 from alula.sim.arm_config import ArmSimConfig
-from alula.sim.arm_scene import Scene, Start
-from alula.sim.mujoco.arm_model import Edit, Randomizer, build_arm_model
+from alula.sim.arm_scene import Scene
+from alula.sim.mujoco.arm_model import Edit, Joints, build_arm_model
+from alula.sim.mujoco.arm_randomize import Randomizer
+from alula.sim.mujoco.physics import Physics, ThreadedPhysics
 from alula.sim.protocol import Transition
 
-TO_VELOCITY = int(mujoco.mjtStage.mjSTAGE_VEL)
-"""After the steps positions, velocities and their sensors are made current, which the next step then need not do."""
 LOST = 1e4
-"""A joint position or velocity beyond this is lost [rad, m, rad/s, m/s]."""
+"""A position or velocity beyond this is lost [rad, m, rad/s, m/s]."""
 
 
 class MujocoArm:
     """N arms, each with its objects, stepped on all cores; bitwise reproducible by seed for any number of threads.
 
-    An environment whose integration diverges is terminated, counted in `diverged`, and starts anew.
+    The order of events in a step: the action becomes the actuators' command, which they get after their delay and
+    follow with their lag; the physics steps; reward and failure look at the new true state; a noisy measurement
+    enters the observation's delay line.
+
+    An environment whose integration diverges is put to rest at home, terminated with reward 0, counted in `diverged`
+    and told in `last_divergence`; with `strict` it ends in an error instead.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class MujocoArm:
         n_envs: int,
         *,
         auto_reset: bool = True,
+        strict: bool = False,
         threads: int | None = None,
         edit: Edit | None = None,
     ) -> None:
@@ -48,33 +52,42 @@ class MujocoArm:
         if n_envs < 1:
             raise AlulaError(f"n_envs is {n_envs}; allowed: >= 1")
         self.robot, self.task, self.config = robot, task, config
-        self.auto_reset, self.diverged = auto_reset, 0
-        self.model = model = build_arm_model(robot, task, config, edit)
-        threads = min(threads or len(os.sched_getaffinity(0)), n_envs)
-        self._still = mujoco.MjData(model)
-        self._batch = batch = Batch(model, n_envs, threads, persistent=True)
-        self._qpos, self._qvel, self._ctrl = (batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
-        self._sensor = {model.sensor(i).name: batch.sensor(i).data for i in range(model.nsensor)}
-        self._randomizer = Randomizer(batch, config.randomization, model.opt.timestep)
-        joints = [model.joint(name).id for name in robot.joint_names]
-        self._at, self._dof = model.jnt_qposadr[joints], model.jnt_dofadr[joints]
+        self.auto_reset, self.strict = auto_reset, strict
+        self.diverged, self.last_divergence = 0, ""
+        self.model = build_arm_model(robot, task, config, edit)
+        self._joints = Joints(self.model, robot, config)
+        self._physics = self._make_physics(n_envs, threads)
+        self._randomizer = Randomizer(self._physics, self.model, n_envs, config.randomization)
+        self._still = mujoco.MjData(self.model)
+        self._tool = self.model.site(robot.tool).id
         self._low, self._high = np.array(robot.position_low), np.array(robot.position_high)
-        n, actions = n_envs, len(joints)
-        entries = task.entries(robot)
         self._scale = config.action_size(robot)
-        self._noise = config.noise * np.concatenate([np.full(e.size, e.noise) for e in entries])
-        self._target = np.zeros((n, actions))
-        self._past = np.zeros((n, max(1, config.history), actions), np.float32)
+        noise = [np.full(e.size, e.noise, np.float32) for e in task.entries(robot)]
+        self._noise = np.float32(config.noise) * np.concatenate(noise)
+        self._sensors = {
+            sensor.name: slice(sensor.adr[0], sensor.adr[0] + sensor.dim[0])
+            for sensor in map(self.model.sensor, range(self.model.nsensor))
+        }
+        self._allocate(n_envs)
+
+    def _make_physics(self, n_envs: int, threads: int | None) -> Physics:
+        return ThreadedPhysics(self.model, n_envs, threads)
+
+    def _allocate(self, n: int) -> None:
+        config, joints = self.config, len(self._scale)
+        self._index = np.arange(n)
+        self._target = np.zeros((n, joints))
+        self._past = np.zeros((n, max(1, config.history), joints), np.float32)
         self._steps, self._delay = np.zeros(n, int), np.zeros(n, int)
         ring = config.randomization.observation_delay_steps[1] + 1
         self._measured = np.zeros((n, ring, len(self._noise)), np.float32)
         self._goal: dict[str, np.ndarray] = {}
-        self._rng = np.random.default_rng(0)
+        self._started = False
 
     @property
     def n_envs(self) -> int:
         """Number of environments N."""
-        return self._batch.nsim
+        return len(self._index)
 
     @property
     def n_actions(self) -> int:
@@ -84,52 +97,68 @@ class MujocoArm:
     @property
     def qpos(self) -> np.ndarray:
         """Generalised positions of the whole model, to draw it (N, nq)."""
-        return self._qpos
+        return self._physics.qpos
 
     @property
     def scene(self) -> Scene:
-        """True state now."""
+        """True state now, a copy."""
+        return self._scene(self._index)
+
+    def _scene(self, ids: np.ndarray) -> Scene:
+        physics, joints = self._physics, self._joints
+        data = physics.sensordata[ids]
         return Scene(
-            joint_position=self._qpos[:, self._at],
-            joint_velocity=self._qvel[:, self._dof],
-            sensor=self._sensor,
-            goal=self._goal,
+            joint_position=physics.qpos[ids][:, joints.qpos],
+            joint_velocity=physics.qvel[ids][:, joints.qvel],
+            sensor={name: data[:, at] for name, at in self._sensors.items()},
+            goal={name: value[ids] for name, value in self._goal.items()},
         )
 
     def reset(self, seed: int) -> np.ndarray:
         """Start all episodes anew; returns the actor observation [N, O]."""
         if seed < 0:
             raise AlulaError(f"seed is {seed}; allowed: >= 0")
-        self._rng = np.random.default_rng(seed)
-        self.diverged = 0
-        self._begin(np.arange(self.n_envs))
-        return self._observe()
+        # Apart, so that an episode that ends changes no other environment's noise.
+        self._rng, self._noise_rng = np.random.default_rng(seed).spawn(2)
+        self.diverged, self.last_divergence = 0, ""
+        self._started = True
+        self._begin(self._index)
+        return self._observe(self._index)
 
     def step(self, action: np.ndarray) -> Transition:
-        """Apply actions [N, A] in [-1, 1] for one `control_dt`; larger ones are clipped, NaN refused."""
-        if action.shape != self._target.shape or not np.isfinite(action).all():
-            raise AlulaError(
-                f"action has shape {action.shape}; allowed: {self._target.shape}, finite"
-            )
-        action = np.clip(action, -1.0, 1.0).astype(np.float32)
+        """Apply actions [N, A] in [-1, 1] for one `control_dt`; larger ones are clipped, NaN refused.
+
+        Raises:
+            AlulaError: step before reset, an action of another shape or not finite, a diverged one where `strict`.
+        """
+        if not self._started:
+            raise AlulaError("step before reset; allowed: reset(seed) first")
+        shape = self._target.shape
+        if np.shape(action) != shape or not np.isfinite(action).all():
+            raise AlulaError(f"action has shape {np.shape(action)}; allowed: {shape}, finite")
+        action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
         self._command(action)
-        lost = self._advance()
         self._steps += 1
-        scene, previous = self.scene, self._past[:, -1]
-        reward = self.task.reward(scene, action, previous).astype(np.float32)
+        lost = self._advance()
+        scene = self._scene(self._index)
+        reward = self.task.reward(scene, action, self._past[:, -1]).astype(np.float32)
         reward[lost] = 0.0
-        if self.config.history:
-            self._past[:, :-1] = self._past[:, 1:]
+        self._past[:, :-1] = self._past[:, 1:]
         self._past[:, -1] = action
-        self._measure()
+        true = _true(self.task, scene)
+        self._measured[:, :-1] = self._measured[:, 1:]
+        self._measured[:, -1] = true + self._noise * self._draw_noise(self._noise_rng, self.n_envs)
         terminated = self.task.failed(scene) | lost
         truncated = (self._steps >= self.config.episode_steps) & ~terminated
-        final, final_privileged = self._observe(), self._privileged(scene)
+        final = self._observe(self._index)
+        final_privileged = self._privileged(self._index, scene, true)
         observation, privileged = final, final_privileged
         ended = np.flatnonzero(terminated | truncated)
         if self.auto_reset and len(ended):
-            self._begin(ended)
-            observation, privileged = self._observe(), self._privileged(self.scene)
+            observation, privileged = final.copy(), final_privileged.copy()
+            scene, true = self._begin(ended)
+            observation[ended] = self._observe(ended)
+            privileged[ended] = self._privileged(ended, scene, true)
         return Transition(
             observation=observation,
             privileged=privileged,
@@ -143,87 +172,105 @@ class MujocoArm:
     def _command(self, action: np.ndarray) -> None:
         """Actions to the actuators' controls."""
         if self.config.action == "joint_torque":
-            self._ctrl[:] = self._scale * action
+            self._physics.ctrl[:, self._joints.ctrl] = self._scale * action
             return
         # The target moves, not the measured position: a zero action holds where it was sent.
-        q = self._qpos[:, self._at]
+        q = self._physics.qpos[:, self._joints.qpos]
         target = np.clip(self._target + self._scale * action, q - LEASH, q + LEASH)
         self._target = np.clip(target, self._low, self._high)
-        self._ctrl[:] = self._target
+        self._physics.ctrl[:, self._joints.ctrl] = self._control(self._target)
+
+    def _control(self, target: np.ndarray) -> np.ndarray:
+        """Controls that send the servos to joint positions [rad or m] (n, J)."""
+        return self._joints.offset + self._joints.scale * target
 
     def _advance(self) -> np.ndarray:
         """Physics for one policy step; which environments were lost [N], brought back to rest at home."""
-        lost = np.zeros(self.n_envs, bool)
-        try:
-            self._batch.step(nstep=self.config.substeps, stage=TO_VELOCITY)
-        except SimulationError as e:
-            lost[e.ids] = True
+        physics, lost = self._physics, np.zeros(self.n_envs, bool)
+        lost[physics.step(self.config.substeps)] = True
         # A comparison with NaN is false.
-        fine = (np.abs(self._qpos) < LOST).all(1) & (np.abs(self._qvel) < LOST).all(1)
-        lost |= ~fine
-        if lost.any():
-            self.diverged += int(lost.sum())
-            ids = np.flatnonzero(lost)
-            self._batch.reset(ids)
-            self._qpos[ids[:, None], self._at] = self.robot.home
-            self._batch.forward(ids)
+        lost |= ~(np.abs(physics.qpos) < LOST).all(axis=1)
+        lost |= ~(np.abs(physics.qvel) < LOST).all(axis=1)
+        ids = np.flatnonzero(lost)
+        if len(ids):
+            time = self._steps[ids[-1]] * self.config.control_dt
+            self.diverged += len(ids)
+            self.last_divergence = f"environment {ids[-1]} at {time:.2f} s"
+            if self.strict:
+                raise AlulaError(
+                    f"the simulation of {self.robot.name!r} diverged: {self.last_divergence}; "
+                    "allowed: smaller physics steps, or other actions"
+                )
+            self._place(ids, np.tile(self.robot.home, (len(ids), 1)), {})
         return lost
 
-    def _begin(self, ids: np.ndarray) -> None:
-        """New episodes in these environments."""
+    def _place(
+        self, ids: np.ndarray, joint_position: np.ndarray, pose_w: dict[str, np.ndarray]
+    ) -> None:
+        """Arms at rest at joint positions (n, J), where they have been sent for long; free bodies at poses (n, 7)."""
+        physics, joints = self._physics, self._joints
+        physics.reset(ids)
+        physics.qpos[ids[:, None], joints.qpos] = joint_position
+        for m in joints.mimics:
+            physics.qpos[ids, m.qpos] = m.offset + m.slope * joint_position[:, m.joint]
+        for name, pose in pose_w.items():
+            at = self.model.jnt_qposadr[self.model.body(name).jntadr[0]]
+            physics.qpos[ids, at : at + 7] = pose
+        self._target[ids] = joint_position
+        torque = self.config.action == "joint_torque"
+        control = 0.0 * joint_position if torque else self._control(joint_position)
+        physics.ctrl[ids[:, None], joints.ctrl] = control
+        for j, (act, history) in enumerate(zip(joints.act, joints.history, strict=True)):
+            if act >= 0:
+                physics.act[ids, act] = control[:, j]
+            physics.history[ids[:, None], history] = control[:, j, None]
+        physics.forward(ids)
+
+    def _begin(self, ids: np.ndarray) -> tuple[Scene, np.ndarray]:
+        """New episodes in these environments; what `_scene` and `_true` say of them."""
         rng, n = self._rng, len(ids)
         self._randomizer.draw(rng, ids)
-        start: Start = self.task.start(rng, n, self.robot, self._tool_pose)
-        self._batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
-        self._qpos[ids[:, None], self._at] = start.joint_position
-        for name, pose in start.pose_w.items():
-            at = self.model.jnt_qposadr[self.model.body(name).jntadr[0]]
-            self._qpos[ids, at : at + 7] = pose
+        start = self.task.start(rng, n, self.robot, self._tool_pose)
+        self._place(ids, start.joint_position, start.pose_w)
         for name, value in start.goal.items():
             self._goal.setdefault(name, np.zeros((self.n_envs, value.shape[1])))[ids] = value
-        self._target[ids] = start.joint_position
-        torque = self.config.action == "joint_torque"
-        self._ctrl[ids] = 0.0 if torque else start.joint_position
-        if self.model.na:
-            self._batch.bind("act")[ids] = self._ctrl[ids]
-        self._batch.forward(ids)
         self._past[ids], self._steps[ids] = 0.0, 0
         low, high = self.config.randomization.observation_delay_steps
         self._delay[ids] = rng.integers(low, high, n, endpoint=True)
-        self._measured[ids] = self._noisy()[ids][:, None]
+        scene = self._scene(ids)
+        true = _true(self.task, scene)
+        self._measured[ids] = (true + self._noise * self._draw_noise(rng, n))[:, None]
+        return scene, true
 
     def _tool_pose(self, joint_position: np.ndarray) -> np.ndarray:
         """Position [m] and quaternion of the tool in the world (n, 7) at joint positions [rad or m] (n, J)."""
-        data, site, pose = (
-            self._still,
-            self.model.site(self.robot.tool).id,
-            np.empty((len(joint_position), 7)),
-        )
+        data, pose = self._still, np.empty((len(joint_position), 7))
         for row, q in zip(pose, joint_position, strict=True):
-            data.qpos[self._at] = q
+            data.qpos[self._joints.qpos] = q
             mujoco.mj_kinematics(self.model, data)
-            row[:3] = data.site_xpos[site]
-            mujoco.mju_mat2Quat(row[3:], data.site_xmat[site])
+            row[:3] = data.site_xpos[self._tool]
+            mujoco.mju_mat2Quat(row[3:], data.site_xmat[self._tool])
         return pose
 
-    def _noisy(self) -> np.ndarray:
-        true = np.concatenate(self.task.observe(self.scene), axis=1)
-        return true + self._noise * self._rng.standard_normal(true.shape)
+    def _draw_noise(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        return rng.standard_normal((n, len(self._noise)), np.float32)
 
-    def _measure(self) -> None:
-        self._measured[:, :-1] = self._measured[:, 1:]
-        self._measured[:, -1] = self._noisy()
-
-    def _observe(self) -> np.ndarray:
+    def _observe(self, ids: np.ndarray) -> np.ndarray:
         newest = self._measured.shape[1] - 1
-        sample = self._measured[np.arange(self.n_envs), newest - self._delay]
-        past = self._past.reshape(self.n_envs, -1) if self.config.history else sample[:, :0]
-        return np.concatenate([sample, past], axis=1, dtype=np.float32)
+        sample = self._measured[ids, newest - self._delay[ids]]
+        if not self.config.history:
+            return sample
+        return np.concatenate([sample, self._past[ids].reshape(len(ids), -1)], axis=1)
 
-    def _privileged(self, scene: Scene) -> np.ndarray:
-        past = self._past[:, -1]
-        time_left = 1.0 - self._steps[:, None] / self.config.episode_steps
+    def _privileged(self, ids: np.ndarray, scene: Scene, true: np.ndarray) -> np.ndarray:
+        time_left = 1.0 - self._steps[ids, None] / self.config.episode_steps
+        lag = self._target[ids] - scene.joint_position
         return np.concatenate(
-            [self.task.privileged(scene), self._target - scene.joint_position, past, time_left, self._randomizer.privileged()],
+            [true, self.task.privileged(scene), lag, self._past[ids, -1], time_left, self._randomizer.privileged[ids]],
             axis=1, dtype=np.float32,
         )  # fmt: skip
+
+
+def _true(task: ModuleType, scene: Scene) -> np.ndarray:
+    """What the actor would see without noise and delay [n, O]."""
+    return np.concatenate(task.observe(scene), axis=1)

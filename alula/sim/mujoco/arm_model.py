@@ -1,69 +1,89 @@
-"""An arm's model with a task's objects, compiled, and its random variants."""
+"""An arm's model with a task's objects, compiled, and where its joints and actuators stand in it."""
 
 # mujoco loads its names from a compiled module that the type checker cannot read.
 # pyright: reportAttributeAccessIssue=false
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
-from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
 
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
-from alula.sim.arm_config import ArmRandomization, ArmSimConfig
+from alula.sim.arm_config import ArmSimConfig
+from alula.sim.mujoco.physics import keep_quiet
 
 Edit = Callable[[mujoco.MjSpec], None]
 """Changes a model before it is compiled: other physics, other masses."""
+HINGE, SLIDE = int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)
+BY_JOINT, BY_TENDON = int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_TENDON)
+JOINT_WRAP = int(mujoco.mjtWrap.mjWRAP_JOINT)
+JOINT_EQUALITY = int(mujoco.mjtEq.mjEQ_JOINT)
+FIXED, AFFINE = int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtBias.mjBIAS_AFFINE)
+# As numbers, because MuJoCo's names are not equal to what stands in its arrays.
 
 
 def build_arm_model(
     robot: Arm, task: ModuleType, config: ArmSimConfig, edit: Edit | None = None
 ) -> mujoco.MjModel:
-    """The robot's MJCF with the task's objects and sensors; actuators stand in the order of the joints.
+    """The robot's MJCF with the task's objects and sensors, and the actuators that the settings ask for.
 
     Raises:
-        AlulaError: no model or home in the robot file, an MJCF that does not compile, or joints without actuator.
+        AlulaError: no model or home in the robot file, an MJCF that does not compile, or actuators that are not one
+            for each joint.
     """
     if not robot.model or not robot.home:
         raise AlulaError(
             f"robot {robot.name!r} has no model or no home; allowed: both, to simulate it"
         )
+    objects = task.objects(robot)
+    keep_quiet()
     try:
-        spec = mujoco.MjSpec.from_string(with_objects(robot.model, task.objects(robot)))
+        spec = _with_objects(robot.model, objects)
         spec.option.timestep = config.control_dt / config.substeps
         # A diverged arm must look diverged, not jump back to its start.
         spec.option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-        _delay_and_lag(spec, config)
         if config.action == "joint_torque":
             _as_motors(spec, robot)
+        _delay_and_lag(spec, config)
         if edit is not None:
             edit(spec)
-        model = spec.compile()
-    except (ValueError, KeyError) as e:
+        return _compile(spec)
+    except (ValueError, KeyError, mujoco.FatalError) as e:
         raise AlulaError(
             f"the model of {robot.name!r} does not compile: {' '.join(str(e).split())}"
         ) from None
-    moved = [model.joint(int(model.actuator_trnid[k, 0])).name for k in range(model.nu)]
-    if tuple(moved) != robot.joint_names:
-        raise AlulaError(
-            f"the actuators of {robot.name!r} move {', '.join(moved)}; allowed: {', '.join(robot.joint_names)}"
-        )
-    return model
 
 
-def with_objects(model: str, objects: str) -> str:
-    """One MJCF with the sections of two."""
-    root = ElementTree.fromstring(model)
-    for section in ElementTree.fromstring(objects):
-        own = root.find(section.tag)
-        if own is None:
-            root.append(section)
-        else:
-            own.extend(section)
-    return ElementTree.tostring(root, encoding="unicode")
+def _with_objects(model: str, objects: str) -> mujoco.MjSpec:
+    """The robot, and beside it the objects, which keep MuJoCo's defaults whatever the robot's are."""
+    spec = mujoco.MjSpec.from_string(model)
+    # A keyframe holds the state of the robot alone.
+    for key in list(spec.keys):
+        spec.delete(key)
+    # Without a prefix, since the task's sensors and starts use the plain names.
+    spec.attach(mujoco.MjSpec.from_string(objects), prefix="", frame=spec.worldbody.add_frame())
+    return spec
+
+
+def _compile(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    with warnings.catch_warnings():
+        # It warns of names without prefix that may not be saved well; nothing is saved.
+        warnings.simplefilter("ignore")
+        return spec.compile()
+
+
+def _as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:
+    order = _actuators(_compile(spec), robot)
+    for k, effort in zip(order, robot.effort_max, strict=True):
+        actuator = spec.actuators[k]
+        actuator.set_to_motor()
+        actuator.gear = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+        actuator.ctrllimited = True
+        actuator.ctrlrange = [-effort, effort]
 
 
 def _delay_and_lag(spec: mujoco.MjSpec, config: ArmSimConfig) -> None:
@@ -78,85 +98,115 @@ def _delay_and_lag(spec: mujoco.MjSpec, config: ArmSimConfig) -> None:
             actuator.nsample = 1 + round(random.actuator_delay[1] / spec.option.timestep)
 
 
-def _as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:
-    for actuator, effort in zip(spec.actuators, robot.effort_max, strict=True):
-        actuator.set_to_motor()
-        actuator.ctrllimited = True
-        actuator.ctrlrange = [-effort, effort]
+def _moved_by(model: mujoco.MjModel, actuator: int) -> dict[str, float]:
+    """The joints that an actuator moves, and how much of its length a unit of each makes; none where it is another
+    kind of actuator.
+    """
+    gear = float(model.actuator_gear[actuator, 0])
+    target = int(model.actuator_trnid[actuator, 0])
+    if model.actuator_trntype[actuator] == BY_JOINT:
+        return {model.joint(target).name: gear}
+    if model.actuator_trntype[actuator] == BY_TENDON:
+        first = model.tendon_adr[target]
+        wraps = range(first, first + model.tendon_num[target])
+        if all(model.wrap_type[w] == JOINT_WRAP for w in wraps):
+            share = [gear * float(model.wrap_prm[w]) for w in wraps]
+            return {
+                model.joint(model.wrap_objid[w]).name: c for w, c in zip(wraps, share, strict=True)
+            }
+    return {}
 
 
-class Randomizer:
-    """Draws the parameters of single environments around the model's."""
-
-    def __init__(self, batch: Batch, random: ArmRandomization, timestep: float) -> None:
-        self._batch, self._random, self._timestep = batch, random, timestep
-        m = batch.model
-        shared = {
-            "body_mass": random.mass, "geom_friction": random.friction, "dof_damping": random.damping,
-            "dof_armature": random.armature, "dof_frictionloss": random.frictionloss, "actuator_gainprm": random.gain,
-        }  # fmt: skip
-        names = [name for name, width in shared.items() if width > 0.0]
-        if "body_mass" in names:
-            names.append("body_inertia")
-        if "actuator_gainprm" in names:
-            names.append("actuator_biasprm")
-        if random.actuator_lag[1] > 0.0:
-            names.append("actuator_dynprm")
-        if random.actuator_delay[1] > 0.0:
-            names.append("actuator_delay")
-        self._fields = {name: batch.expand(name) for name in names}
-        self._nominal = {name: getattr(m, name).copy() for name in names}
-        n = batch.nsim
-        self.factors = {
-            "mass": np.ones((n, m.nbody)), "friction": np.ones((n, 1)), "damping": np.ones((n, m.nv)),
-            "armature": np.ones((n, m.nv)), "frictionloss": np.ones((n, m.nv)), "gain": np.ones((n, m.nu)),
-            "lag": np.zeros((n, 1)), "delay": np.zeros((n, 1)),
-        }  # fmt: skip
-        """What was drawn, relative to the model's (N, number), lag and delay in seconds."""
-
-    def privileged(self) -> np.ndarray:
-        """What was drawn, as numbers around zero (N, Q)."""
-        f = self.factors
-        shifted = [
-            f[k] - 1.0 for k in ("mass", "friction", "damping", "armature", "frictionloss", "gain")
-        ]
-        return np.concatenate(
-            [*shifted, 50.0 * f["lag"], 50.0 * f["delay"]], axis=1, dtype=np.float32
+def _actuators(model: mujoco.MjModel, robot: Arm) -> list[int]:
+    """The actuator of each joint (J)."""
+    moved = [_moved_by(model, k) for k in range(model.nu)]
+    order = []
+    for joint in robot.joint_names:
+        mine = [k for k, joints in enumerate(moved) if joint in joints]
+        if len(mine) != 1:
+            raise AlulaError(
+                f"joint {joint!r} of {robot.name!r} has {len(mine)} actuators in its model; allowed: 1"
+            )
+        order += mine
+    if len(set(order)) < model.nu:
+        idle = min(set(range(model.nu)) - set(order))
+        raise AlulaError(
+            f"actuator {model.actuator(idle).name or idle!r} of {robot.name!r} moves none of its joints; "
+            f"allowed: those that move {', '.join(robot.joint_names)}"
         )
+    return order
 
-    def draw(self, rng: np.random.Generator, ids: np.ndarray) -> None:
-        """New parameters for these environments."""
-        r, f, n = self._random, self.factors, len(ids)
-        for name in ("mass", "friction", "damping", "armature", "frictionloss", "gain"):
-            width = getattr(r, name)
-            if width > 0.0:
-                f[name][ids] = rng.uniform(1.0 - width, 1.0 + width, (n, f[name].shape[1]))
-        f["lag"][ids] = rng.uniform(*r.actuator_lag, (n, 1))
-        steps = [round(x / self._timestep) for x in r.actuator_delay]
-        f["delay"][ids] = self._timestep * rng.integers(steps[0], steps[1], (n, 1), endpoint=True)
-        for name, array in self._fields.items():
-            array[ids] = self._scaled(name, ids)
-        if self._fields:
-            self._batch.set_const(ids)
 
-    def _scaled(self, name: str, ids: np.ndarray) -> np.ndarray:
-        nominal, f = self._nominal[name], self.factors
-        match name:
-            case "body_mass":
-                return nominal * f["mass"][ids]
-            case "body_inertia":
-                return nominal * f["mass"][ids][:, :, None]
-            case "geom_friction":
-                return nominal * np.stack(
-                    [f["friction"][ids]] + 2 * [np.ones((len(ids), 1))], axis=2
+@dataclass(frozen=True, kw_only=True)
+class Mimic:
+    """A joint that follows one of the robot's: q = offset + slope q_joint."""
+
+    qpos: int
+    """Its place in qpos."""
+    joint: int
+    """Number of the joint that it follows."""
+    offset: float
+    """[rad or m]."""
+    slope: float
+    """[-]."""
+
+
+class Joints:
+    """Where the robot's joints and actuators stand in the model, in the order of `joint_names`."""
+
+    def __init__(self, model: mujoco.MjModel, robot: Arm, config: ArmSimConfig) -> None:
+        ids = [model.joint(name).id for name in robot.joint_names]
+        for name, k in zip(robot.joint_names, ids, strict=True):
+            if model.jnt_type[k] not in (HINGE, SLIDE):
+                raise AlulaError(f"joint {name!r} of {robot.name!r} is no hinge and no slide")
+        self.qpos, self.qvel = model.jnt_qposadr[ids], model.jnt_dofadr[ids]
+        """Places in qpos and qvel (J)."""
+        self.ctrl = np.array(_actuators(model, robot))
+        """Places in ctrl (J)."""
+        self.scale, self.offset = np.ones(len(ids)), np.zeros(len(ids))
+        """A command's control is offset + scale * command (J)."""
+        if config.action == "joint_position_delta":
+            self._read_servos(model, robot)
+        self.mimics = _mimics(model, self.qpos)
+        """Joints that equalities hold to one of these."""
+        self.act = model.actuator_actadr[self.ctrl]
+        """Places in act; -1: the actuator follows at once (J)."""
+        first, samples = model.actuator_historyadr[self.ctrl], model.actuator_history[self.ctrl, 0]
+        # In a history stand two numbers of its own, then the times of its samples, then the samples.
+        self.history = [
+            np.arange(a + 2 + n, a + 2 + 2 * n) if a >= 0 else np.empty(0, int)
+            for a, n in zip(first, samples, strict=True)
+        ]
+        """Places of past controls in history, by joint (J)."""
+
+    def _read_servos(self, model: mujoco.MjModel, robot: Arm) -> None:
+        for j, (name, k) in enumerate(zip(robot.joint_names, self.ctrl, strict=True)):
+            gain, bias = model.actuator_gainprm[k], model.actuator_biasprm[k]
+            fixed = model.actuator_gaintype[k] == FIXED
+            affine = model.actuator_biastype[k] == AFFINE
+            if not (fixed and affine and gain[0] != 0.0 and bias[1] < 0.0):
+                raise AlulaError(
+                    f"the actuator of joint {name!r} of {robot.name!r} is no position servo; "
+                    "allowed: position servos, or the action joint_torque"
                 )
-            case "actuator_gainprm" | "actuator_biasprm":
-                return nominal * f["gain"][ids][:, :, None]
-            case "actuator_dynprm":
-                lag = np.broadcast_to(nominal, (len(ids), *nominal.shape)).copy()
-                lag[:, :, 0] = f["lag"][ids]
-                return lag
-            case "actuator_delay":
-                return np.broadcast_to(f["delay"][ids], (len(ids), len(nominal)))
-            case _:
-                return nominal * f[name.removeprefix("dof_")][ids]
+            # At rest 0 = gain u + b0 + b1 length; joints of one tendon move alike.
+            length = sum(_moved_by(model, int(k)).values())
+            self.scale[j], self.offset[j] = -bias[1] * length / gain[0], -bias[0] / gain[0]
+
+
+def _mimics(model: mujoco.MjModel, qpos: np.ndarray) -> list[Mimic]:
+    """From equalities q1 - q1_0 = p0 + p1 (q2 - q2_0) of one of the joints at `qpos` and another."""
+    place = {int(at): j for j, at in enumerate(qpos)}
+    found = []
+    for e in range(model.neq):
+        second = int(model.eq_obj2id[e])
+        if model.eq_type[e] != JOINT_EQUALITY or second < 0 or not model.eq_active0[e]:
+            continue
+        at1, at2 = (int(model.jnt_qposadr[k]) for k in (model.eq_obj1id[e], second))
+        p0, p1 = model.eq_data[e, :2]
+        p0 += model.qpos0[at1] - p1 * model.qpos0[at2]
+        if at2 in place and at1 not in place:
+            found.append(Mimic(qpos=at1, joint=place[at2], offset=p0, slope=p1))
+        elif at1 in place and at2 not in place and p1 != 0.0:
+            found.append(Mimic(qpos=at2, joint=place[at1], offset=-p0 / p1, slope=1.0 / p1))
+    return found

@@ -1,0 +1,97 @@
+"""What moves N copies of a model: MuJoCo's C library on all cores, or another with the same face."""
+
+# mujoco loads its names from a compiled module that the type checker cannot read.
+# pyright: reportAttributeAccessIssue=false
+
+import os
+from typing import Protocol
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch, SimulationError
+
+TO_VELOCITY = int(mujoco.mjtStage.mjSTAGE_VEL)
+"""After the steps positions, velocities and their sensors are made current."""
+NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
+
+
+def keep_quiet() -> None:
+    """What diverges is found and counted; MuJoCo would write a MUJOCO_LOG.TXT into the working directory."""
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(lambda message: None)
+
+
+class Physics(Protocol):
+    """N simulations of one model. What is written into the state arrays counts from the next call on."""
+
+    qpos: np.ndarray
+    """Generalised positions (N, nq)."""
+    qvel: np.ndarray
+    """Generalised velocities (N, nv)."""
+    ctrl: np.ndarray
+    """Controls of the actuators (N, nu)."""
+    act: np.ndarray
+    """States of the actuators (N, na)."""
+    history: np.ndarray
+    """Past controls of delayed actuators (N, nhistory)."""
+    sensordata: np.ndarray
+    """Values of the model's sensors (N, nsensordata), to be read only."""
+
+    def expand(self, name: str) -> np.ndarray:
+        """A field of the model for each simulation apart (N, ...), to be written, then `set_const`."""
+        ...
+
+    def set_const(self, ids: np.ndarray) -> None:
+        """Take over what was written into expanded fields, and what MuJoCo derives from them."""
+        ...
+
+    def reset(self, ids: np.ndarray) -> None:
+        """State of the model at time 0 in these simulations: nothing is left of before."""
+        ...
+
+    def forward(self, ids: np.ndarray) -> None:
+        """Make sensors current after the state of these simulations was written."""
+        ...
+
+    def step(self, steps: int) -> np.ndarray:
+        """Advance all by `steps` physics steps; the simulations that raised an error (n).
+
+        Sensors of positions and velocities belong to the new state; those of forces to the last physics step.
+        """
+        ...
+
+
+class ThreadedPhysics:
+    """`mujoco.batch` on the CPU: bitwise the same for any number of threads."""
+
+    def __init__(self, model: mujoco.MjModel, n_envs: int, threads: int | None = None) -> None:
+        keep_quiet()
+        threads = min(threads or len(os.sched_getaffinity(0)), n_envs)
+        self._batch = batch = Batch(model, n_envs, threads)
+        self.qpos, self.qvel, self.ctrl, self.act, self.history, self.sensordata = (
+            batch.bind(name) for name in ("qpos", "qvel", "ctrl", "act", "history", "sensordata")
+        )
+
+    def expand(self, name: str) -> np.ndarray:
+        """As `Physics.expand`."""
+        return self._batch.expand(name)
+
+    def set_const(self, ids: np.ndarray) -> None:
+        """As `Physics.set_const`."""
+        self._batch.set_const(ids)
+
+    def reset(self, ids: np.ndarray) -> None:
+        """As `Physics.reset`."""
+        self._batch.reset(ids, stage=NO_STAGE)
+
+    def forward(self, ids: np.ndarray) -> None:
+        """As `Physics.forward`."""
+        self._batch.forward(ids)
+
+    def step(self, steps: int) -> np.ndarray:
+        """As `Physics.step`."""
+        try:
+            self._batch.step(nstep=steps, stage=TO_VELOCITY)
+        except SimulationError as e:
+            return np.asarray(e.ids)
+        return np.empty(0, int)
