@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,11 +37,16 @@ class Mlp:
         """Weight and bias of each layer in turn."""
         return [p for layer in self.layers for p in (layer.weight, layer.bias)]
 
+    def dense(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight [M, N] and bias [M] of each layer."""
+        return [(layer.weight.detach(), layer.bias.detach()) for layer in self.layers]
+
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs [..., M] of inputs [..., N]."""
+        # Calling the layers would do the same, but slower where they are small.
         for layer in self.layers[:-1]:
-            x = torch.relu(layer(x))
-        return self.layers[-1](x)
+            x = torch.relu(nn.functional.linear(x, layer.weight, layer.bias))
+        return nn.functional.linear(x, self.layers[-1].weight, self.layers[-1].bias)
 
 
 class Normalizer:
@@ -87,15 +93,23 @@ class Normalizer:
         return {"mean": self.mean, "variance": self.variance, "count": self.count}
 
 
-def policy_network(actor: Mlp, normalizer: Normalizer, rows: slice = slice(None)) -> Network:
+class Actor(Protocol):
+    """What a policy is made of: dense layers, however they came about."""
+
+    def dense(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight [M, N] and bias [M] of each layer."""
+        ...
+
+
+def policy_network(actor: Actor, normalizer: Normalizer, rows: slice = slice(None)) -> Network:
     """The policy that acts by the squashed outputs (of these rows) of an actor on normalised observations."""
-    weights = [layer.weight.detach().cpu().numpy().T.copy() for layer in actor.layers]
-    biases = [layer.bias.detach().cpu().numpy().copy() for layer in actor.layers]
+    layers = [(weight.cpu().numpy().T, bias.cpu().numpy()) for weight, bias in actor.dense()]
+    weights, biases = [w for w, _ in layers], [b for _, b in layers]
     weights[-1], biases[-1] = weights[-1][:, rows], biases[-1][rows]
     return Network(
         mean=normalizer.mean.cpu().numpy().copy(),
         scale=normalizer.scale.cpu().numpy(),
         clip=normalizer.clip,
-        weights=tuple(np.ascontiguousarray(w, np.float32) for w in weights),
-        biases=tuple(np.ascontiguousarray(b, np.float32) for b in biases),
+        weights=tuple(np.array(w, np.float32, order="C") for w in weights),
+        biases=tuple(np.array(b, np.float32) for b in biases),
     )

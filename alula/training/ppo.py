@@ -195,13 +195,12 @@ class PpoLearner:
             final = self._critic_sees(moved.final_privileged, moved.final_observation)
             ended = moved.terminated | moved.truncated
             numbers = (moved.reward, moved.terminated, ended, final)
-            likelihood = log_likelihood(action, mean, log_std)
-            rows.append((o, action, likelihood, q, *(torch.from_numpy(x) for x in numbers)))
+            rows.append((o, action, mean, q, *(torch.from_numpy(x) for x in numbers)))
             observation = moved.observation
             seen = self._critic_sees(moved.privileged, observation)
         self._now = observation, seen
         self.env_steps += c.rollout_steps * sim.n_envs
-        o, action, likelihood, q, reward, terminated, ended, final = (
+        o, action, mean, q, reward, terminated, ended, final = (
             torch.stack(column) for column in zip(*rows, strict=True)
         )
         value = self.value(q)
@@ -213,7 +212,7 @@ class PpoLearner:
         return Rollout(
             observation=o,
             action=action,
-            log_likelihood=likelihood,
+            log_likelihood=log_likelihood(action, mean, log_std),
             privileged=q,
             reward=reward.float(),
             terminated=terminated.float(),
