@@ -124,9 +124,17 @@ def identify(command: options.Identify) -> Outcome:
         raise AlulaError(f"robot file {out}; allowed: a name that ends in .toml")
     if out.exists() and not command.overwrite:
         raise AlulaError(f"robot file {out} exists; allowed: a new name, or --overwrite")
+    if (command.mass is None) == (command.robot is None):
+        raise AlulaError(
+            "identify: allowed: --mass KG for a flight, or --robot ARM for an arm's joints"
+        )
+    if command.robot is not None:
+        return _identify_arm(command, command.robot, columns, out)
+    assert command.mass is not None
     from alula.identification.identify import identify as run
     from alula.identification.plots import plot_identification
     from alula.identification.robot_file import write_robot
+    from alula.identification.texts import flight_text
 
     found = run(
         command.log,
@@ -140,33 +148,26 @@ def identify(command: options.Identify) -> Outcome:
         robot_file = str(write_robot(found, out, overwrite=command.overwrite))
     plot = plot_identification(found, out.with_suffix(".png"))
     data = {"robot_file": robot_file, "plot": str(plot), **found.to_json()}
-    return Outcome(data=data, text=_identification_text(data))
+    return Outcome(data=data, text=flight_text(data))
 
 
-def _identification_text(data: dict[str, Any]) -> str:
-    """Estimates with their intervals, and what could not be seen."""
-    lines = [
-        f"{data['log']['path']}, {data['from_s']:.2f} to {data['to_s']:.2f} s, "
-        f"mass {data['mass_kg']:g} kg as given"
-    ]
-    values = _estimates(data)
-    for name, (low, high) in data["intervals"].items():
-        value = f"{values[name]:.5g}" if values.get(name) is not None else ""
-        lines.append(f"  {name:30}{value:12} 95 %: {low:.5g} to {high:.5g}")
-    lines += [f"  R2 of {name:28}{value:.4f}" for name, value in data["r2"].items()]
-    lines += [f"  not observable: {reason}" for reason in data["unobservable"]]
-    lines += [f"robot file  {data['robot_file']}"] if data["robot_file"] else ["no robot file"]
-    return "\n".join([*lines, f"residuals   {data['plot']}"])
+def _identify_arm(
+    command: options.Identify, robot: str, columns: dict[str, str], out: Path
+) -> Outcome:
+    """`alula identify --robot`."""
+    from alula.identification.arm_file import write_arm
+    from alula.identification.arm_identify import identify_arm
+    from alula.identification.arm_plots import plot_arm
+    from alula.identification.texts import arm_text
 
-
-def _estimates(data: dict[str, Any]) -> dict[str, float | None]:
-    """The estimates under the names that their intervals have."""
-    values = {f"noise.{key}": noise["std"] for key, noise in data["noise"].items()}
-    for curve, name in (("thrust_curve_n", "thrust"), ("thrust_curve_up_down_n", "thrust_up_down")):
-        values |= {f"{name}_c{k}_n": c for k, c in enumerate(data[curve] or ())}
-    for vector, name in (("inertia_kg_m2", "inertia_{}_kg_m2"), ("drag_n_s_m", "drag_{}_n_s_m")):
-        values |= {name.format(a): v for a, v in zip("xyz", data[vector], strict=True)}
-    return values | {k: v for k, v in data.items() if isinstance(v, float)}
+    found = identify_arm(
+        command.log, robot=robot, from_s=command.from_s, to_s=command.to_s, columns=columns
+    )
+    written = write_arm(found, robot, out, overwrite=command.overwrite)
+    plot = plot_arm(found, out.with_suffix(".png"))
+    file = None if written is None else str(written)
+    data = {"robot_file": file, "plot": str(plot), **found.to_json()}
+    return Outcome(data=data, text=arm_text(data))
 
 
 def _check_seed(seed: int) -> None:

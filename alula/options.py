@@ -124,20 +124,25 @@ class Evaluate(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Identify(Common):
-    """Estimate a robot's parameters from a flight log and write its robot file.
+    """Estimate a robot's parameters from a log of a flight or of an arm's joints, and write its robot file.
 
-    Reads Crazyflie uSD v2 logs, PX4 ULog, CSV and parquet, also compressed with xz. What the flight does
-    not excite is listed as unobservable and not invented; every estimate comes with its 95 % interval.
+    Flights: Crazyflie uSD v2 logs, PX4 ULog, CSV and parquet, also compressed with xz, and rosbag2. Arms: CSV, files of
+    numbers or rosbag2 with joint positions, velocities and torques or motor currents. What a log does not show is
+    listed as unobservable and not invented; every estimate comes with its 95 % interval.
 
     Examples:
       alula identify log10 --mass 0.027 --from 35 --to 65
       alula identify flight.csv --mass 0.031 --columns gyro_x=wx gyro_y=wy gyro_z=wz
+      alula identify joints.csv --robot panda
+      alula identify ur.csv --robot ur5e --columns time=1 q=2..7 qd=8..13 i=14..19
     """
 
     log: _LogFile
-    """Flight log."""
-    mass: _Kg
-    """Take-off mass [kg]; weigh it, as no log contains it."""
+    """Log of a flight or of an arm's joints."""
+    mass: _Kg | None = None
+    """Take-off mass [kg] of a multirotor; weigh it, as no log contains it."""
+    robot: Annotated[str | None, tyro.conf.arg(metavar="ARM")] = None
+    """Arm (name or file) whose joints were logged, in place of --mass."""
     from_s: _From = None
     """First second to use [s]."""
     to_s: _To = None

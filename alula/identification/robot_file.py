@@ -45,7 +45,7 @@ def write_robot(
         description=description,
         extra=provenance(identification),
     )
-    _write_whole(path, tomli_w.dumps(table))
+    write_whole(path, tomli_w.dumps(table))
     return path
 
 
@@ -63,7 +63,7 @@ def provenance(identification: Identification) -> dict:
     } | {k: v for k, v in identification.extras.items() if k.startswith("inertia_")}
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write beside the target, then rename over it."""
     temporary = ""
     try:

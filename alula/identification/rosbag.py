@@ -6,6 +6,7 @@ cannot be read is counted and left out.
 
 import hashlib
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from alula.identification.rosbag_messages import (
     PX4_MOTORS,
     PX4_ODOMETRY,
     PX4_SETPOINT,
+    Row,
 )
 
 MAX_BAG_BYTES = 2 * 1024**3
@@ -121,11 +123,12 @@ def is_rosbag(path: Path) -> bool:
     return path.suffix in (".mcap", ".db3")
 
 
-def read_bag(path: str | Path) -> Bag:
+def read_bag(path: str | Path, decode: dict[str, Callable[[Any], Row]] | None = None) -> Bag:
     """Read the topics of a bag that mean something to us.
 
     Args:
         path: the bag's folder, or a single .mcap or .db3 file.
+        decode: message type -> what to take from it, in place of `rosbag_messages.MESSAGES`.
 
     Raises:
         AlulaError: no bag, too large, truncated or broken.
@@ -138,7 +141,7 @@ def read_bag(path: str | Path) -> Bag:
     try:
         with Reader(path) as reader:
             _check_chunks(reader, path)
-            return _read(reader, path, digest)
+            return _read(reader, path, digest, MESSAGES | (decode or {}))
     except AlulaError:
         raise
     except Exception as e:
@@ -210,12 +213,12 @@ def _check_chunks(reader: Any, path: Path) -> None:
         raise AlulaError(f"bag {path}: more than {MAX_TOPICS} topics")
 
 
-def _read(reader: Any, path: Path, digest: str) -> Bag:
+def _read(reader: Any, path: Path, digest: str, decode: dict[str, Callable[[Any], Row]]) -> Bag:
     from rosbags.typesys import Stores, get_typestore
 
     # built-in definitions only: registering those in the bag would execute code made from them
     store = get_typestore(Stores.ROS2_JAZZY)
-    wanted = {*MESSAGES, *PX4_MESSAGES, DIAGNOSTICS, ROSOUT}
+    wanted = {*decode, *PX4_MESSAGES, DIAGNOSTICS, ROSOUT}
     chosen = [c for c in reader.connections if c.msgtype in wanted]
     other = {c.topic: c.msgtype for c in reader.connections if c.msgtype not in wanted}
     rows: dict[str, _Rows] = {c.topic: _Rows(c.msgtype) for c in chosen}
@@ -236,10 +239,10 @@ def _read(reader: Any, path: Path, digest: str) -> Bag:
                 row = PX4_MESSAGES[kind](bytes(raw))
             else:
                 message = store.deserialize_cdr(raw, kind)
-                if kind not in MESSAGES:
+                if kind not in decode:
                     messages.append((1e-9 * (received_ns - start), kind, message))
                     continue
-                row = MESSAGES[kind](message)
+                row = decode[kind](message)
         except Exception:
             # a message shorter than its type says, text that is no text, ...: this one is lost
             into.unreadable += 1
@@ -247,9 +250,7 @@ def _read(reader: Any, path: Path, digest: str) -> Bag:
         into.add(received_ns - start, row, start)
     if start is None:
         raise AlulaError(f"bag {path}: no messages on the topics {', '.join(rows)}")
-    topics = {
-        n: r.topic(n) for n, r in rows.items() if r.kind in MESSAGES or r.kind in PX4_MESSAGES
-    }
+    topics = {n: r.topic(n) for n, r in rows.items() if r.kind in decode or r.kind in PX4_MESSAGES}
     return Bag(
         path=str(path),
         sha256=digest,

@@ -9,8 +9,8 @@ from alula.errors import AlulaError
 MAX_COLUMNS = 1000
 
 
-def read_csv(data: bytes, where: str) -> dict[str, np.ndarray]:
-    """Numeric columns of a comma-separated table with one header line.
+def read_csv(data: bytes, where: str, *, header: bool = True) -> dict[str, np.ndarray]:
+    """Numeric columns of a comma-separated table with one header line; without one they are named 1, 2, ...
 
     Empty cells become NaN; a column that holds text is left out.
 
@@ -23,10 +23,10 @@ def read_csv(data: bytes, where: str) -> dict[str, np.ndarray]:
     head = data[:65536].split(b"\n", 1)[0].decode("utf-8", errors="replace").strip()
     if head.count(",") + 1 > MAX_COLUMNS:
         raise AlulaError(f"log {where}: more than {MAX_COLUMNS} columns")
+    names = None if header else [str(k + 1) for k in range(head.count(",") + 1)]
+    options = csv.ReadOptions(use_threads=False, block_size=1 << 24, column_names=names)
     try:
-        table = csv.read_csv(
-            io.BytesIO(data), read_options=csv.ReadOptions(use_threads=False, block_size=1 << 24)
-        )
+        table = csv.read_csv(io.BytesIO(data), read_options=options)
     except (pyarrow.ArrowInvalid, UnicodeDecodeError) as e:
         raise AlulaError(f"log {where}: not a readable CSV table: {_first_line(e)}") from None
     return _numeric(table, where)

@@ -187,7 +187,7 @@ def _from_table(table: dict[str, Any], folder: Path) -> Arm:
     if table.get("kind") != "arm":
         raise AlulaError(f"kind is {table.get('kind')!r}; allowed: 'arm'")
     units = BY_JOINT | PLAIN
-    allowed = {"name", "kind", "description", "joint_names", "model", *units}
+    allowed = {"name", "kind", "description", "joint_names", "model", "identification", *units}
     unknown = sorted(set(table) - allowed)
     if unknown:
         raise AlulaError(f"unknown quantity {unknown[0]!r}; known: {', '.join(sorted(allowed))}")
