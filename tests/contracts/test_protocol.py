@@ -32,8 +32,6 @@ Make = Callable[..., Simulator]
 class Case:
     make: Make
     n_actions: int
-    threads: bool = False
-    """Whether the number of threads can be chosen."""
 
 
 def flight(kind: str) -> Make:
@@ -59,12 +57,16 @@ def arm(robot: str, task) -> Make:
     return make
 
 
-CASES = {
+FLIGHTS = {
     "multirotor": Case(flight("multirotor"), 4),
     "multirotor-mujoco": Case(flight("mujoco"), 4),
-    "panda-lift": Case(arm("panda", lift), 8, threads=True),
-    "ur5e-reach": Case(arm("ur5e", reach), 6, threads=True),
 }
+ARMS = {
+    "panda-lift": Case(arm("panda", lift), 8),
+    "ur5e-reach": Case(arm("ur5e", reach), 6),
+}
+CASES = FLIGHTS | ARMS
+all_arms = pytest.mark.parametrize("case", ARMS.values(), ids=ARMS)
 
 
 @pytest.fixture(params=CASES, ids=CASES)
@@ -143,9 +145,8 @@ def test_another_seed_is_another_episode(case: Case) -> None:
     assert len(np.unique(simulator.reset(3)[:, 0])) == 6
 
 
+@all_arms
 def test_bitwise_the_same_for_any_number_of_threads(case: Case) -> None:
-    if not case.threads:
-        pytest.skip("its number of threads is not a choice")
     moves = actions(7, case, 25)
     one, two, five = (run(case.make(7, 10, threads=k), moves) for k in (1, 2, 5))
     for x, y, z in zip(one, two, five, strict=True):
@@ -201,10 +202,9 @@ def test_a_failure_terminates_and_starts_that_environment_alone_anew(case: Case)
         np.testing.assert_array_equal(now[1:], final[1:])
 
 
+@all_arms
 def test_an_environment_is_alone_in_its_world(case: Case) -> None:
     """What is done to environment 0, and its ends, do not show in the others."""
-    if not case.threads:
-        pytest.skip("a flight cannot be broken from outside in every simulator")
     moves = actions(4, case, 15)
     calm = case.make(4)
     a = run(calm, moves)[1:]
@@ -253,9 +253,8 @@ def test_bad_actions_are_refused_and_lose_nothing(case: Case) -> None:
     np.testing.assert_array_equal(a.step(good).observation, b.step(good).observation)
 
 
+@all_arms
 def test_a_step_before_reset_is_refused(case: Case) -> None:
-    if case is CASES["multirotor"]:
-        pytest.skip("its learners step it through its own kernels, which do not ask")
     with pytest.raises(AlulaError, match="reset"):
         case.make(2).step(np.zeros((2, case.n_actions), np.float32))
 

@@ -18,6 +18,8 @@ from alula.sim.mujoco.physics import keep_quiet
 
 Edit = Callable[[mujoco.MjSpec], None]
 """Changes a model before it is compiled: other physics, other masses."""
+REFERRING = ("sensors", "equalities", "pairs", "excludes", "tendons", "actuators")
+"""Elements of a model that refer to others by name."""
 HINGE, SLIDE = int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)
 BY_JOINT, BY_TENDON = int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_TENDON)
 JOINT_WRAP = int(mujoco.mjtWrap.mjWRAP_JOINT)
@@ -64,8 +66,16 @@ def _with_objects(model: str, objects: str) -> mujoco.MjSpec:
     # A keyframe holds the state of the robot alone.
     for key in list(spec.keys):
         spec.delete(key)
+    added = mujoco.MjSpec.from_string(objects)
+    expected = {kind: len(getattr(spec, kind)) + len(getattr(added, kind)) for kind in REFERRING}
     # Without a prefix, since the task's sensors and starts use the plain names.
-    spec.attach(mujoco.MjSpec.from_string(objects), prefix="", frame=spec.worldbody.add_frame())
+    spec.attach(added, prefix="", frame=spec.worldbody.add_frame())
+    for kind, number in expected.items():
+        if len(getattr(spec, kind)) < number:
+            # What refers to something that the robot does not have is left out without a word.
+            there = {element.name for element in getattr(spec, kind)}
+            names = [e.name for e in getattr(added, kind) if e.name not in there]
+            raise ValueError(f"it lacks what the task's {kind} {', '.join(names)} refer to")
     return spec
 
 
