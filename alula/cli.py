@@ -146,6 +146,9 @@ def _say(outcome: Outcome, *, as_json: bool) -> int:
         print(f"alula: check failed: {failure}", file=sys.stderr)
     if as_json:
         print(json.dumps(_finite(outcome.data), allow_nan=False), flush=True)
+    if outcome.interrupted:
+        print(f"alula: interrupted; {outcome.interrupted}", file=sys.stderr)
+        return 130
     return 1 if outcome.failures else 0
 
 

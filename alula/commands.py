@@ -111,7 +111,7 @@ def train(command: options.Train) -> Outcome:
     text = (
         f"policy  {data['policy']}\n"
         f"trained on {trained.env_steps} steps in {trained.train_s:.2f} s; "
-        f"fly it with: alula evaluate {data['policy']}"
+        f"evaluate it with: alula evaluate {data['policy']}"
     )
     return Outcome(data=data, text=text)
 
@@ -262,15 +262,18 @@ def _policy_text(data: dict[str, Any]) -> str:
         )
     lines.append("commands, in this order")
     for a in contract["action"]:
-        lines.append(f"  {a['name']:22}{a['meaning']}, -1 is {a['low']:g}, +1 is {a['high']:g}")
+        unit = f" {a['unit']}" if a["unit"] != "-" else ""
+        lines.append(
+            f"  {a['name']:22}{a['meaning']}, -1 is {a['low']:g}, +1 is {a['high']:g}{unit}"
+        )
     return "\n".join(lines)
 
 
 def export(command: options.Export) -> Outcome:
     """`alula export`."""
+    from alula.build import load_any_robot
     from alula.export import export as run
     from alula.export import export_text
-    from alula.robots.multirotor import load_robot
 
     robot = _robot_of(command)
     data = run(
@@ -278,7 +281,7 @@ def export(command: options.Export) -> Outcome:
         command.target,
         command.out,
         weights=command.weights,
-        robot=load_robot(robot) if robot else None,
+        robot=load_any_robot(robot) if robot else None,
         overwrite=command.overwrite,
     )
     return Outcome(data=data, text=export_text(data), failures=tuple(data["failures"]))
@@ -322,48 +325,9 @@ def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
 
 def evaluate(command: options.Evaluate) -> Outcome:
     """`alula evaluate`."""
-    from alula.evaluation.evaluate import MAX_EPISODES, evaluate_policy
-    from alula.robots.multirotor import load_robot
+    from alula.evaluate import evaluate as run
 
-    if not 1 <= command.episodes <= MAX_EPISODES:
-        raise AlulaError(f"episodes is {command.episodes}; allowed: 1 to {MAX_EPISODES}")
-
-    robot = _robot_of(command)
-    result = evaluate_policy(
-        command.policy,
-        sim=command.sim,
-        robot=load_robot(robot) if robot else None,
-        episodes=command.episodes,
-        seed=command.seed,
-        nominal=not command.randomized,
-        lap=command.lap,
-        other_robot=command.other_robot,
-    )
-    return Outcome(data=result.to_json(), text=evaluation_text(result.to_json()))
-
-
-def evaluation_text(data: dict[str, Any]) -> str:
-    """An evaluation for people, with 95 % intervals."""
-    physics = "MuJoCo" if data["sim"] == "mujoco" else "alula's physics"
-    vehicle = "as its file says" if data["nominal"] else "over the whole range of the training"
-    other = "" if data["same_robot"] else " (not the one the policy was trained for)"
-    low, high = data["success_interval"]
-    lines = [
-        f"{data['robot']}{other} {vehicle}, task {data['task']}, in {physics}: "
-        f"{data['episodes']} episodes of {data['steps'] * data['control_dt']:g} s",
-        f"success           {data['success']:.2%} ({low:.2%} to {high:.2%})",
-    ]
-    for key, label in (
-        ("hover_error", "mean error"),
-        ("hover_error_p95", "95th percentile"),
-        ("tracking_rmse", "tracking RMSE"),
-    ):
-        value, interval = data[f"{key}_m"], data[f"{key}_interval_m"]
-        if value is not None:
-            low, high = interval
-            lines.append(f"{label:18}{100 * value:.2f} cm ({100 * low:.2f} to {100 * high:.2f})")
-    failures = ", ".join(f"{n} {kind}" for kind, n in data["failures"].items() if n)
-    return "\n".join([*lines, *([f"failed            {failures}"] if failures else [])])
+    return run(command, _robot_of(command))
 
 
 def flightlog(command: options.Flightlog) -> Outcome:

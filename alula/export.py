@@ -7,8 +7,10 @@ from typing import Any, Literal, assert_never
 
 import numpy as np
 
+from alula.build import Robot, is_arm_task
 from alula.errors import AlulaError
-from alula.evaluation.evaluate import evaluate
+from alula.evaluation.arm_evaluate import evaluate_arm
+from alula.evaluation.evaluate import evaluate, policy_task
 from alula.evaluation.pil import present_samples
 from alula.evaluation.quantisation import STATES, choose_formats
 from alula.firmware_export.autopilot import AutopilotExport
@@ -19,7 +21,7 @@ from alula.firmware_export.px4 import MODULE, export_px4
 from alula.firmware_export.quantise import Format
 from alula.firmware_export.toolchain import TARGETS, footprint
 from alula.policies.onnx_file import Policy, load_policy
-from alula.robots.multirotor import Multirotor
+from alula.robots.arm import Arm
 
 Weights = Literal["float32", "int8"]
 ExportTarget = Literal["onnx", "c", "crazyflie", "px4"]
@@ -35,7 +37,7 @@ def export(
     out: Path,
     *,
     weights: Weights = "float32",
-    robot: Multirotor | None = None,
+    robot: Robot | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a policy for a target and check what was written.
@@ -48,7 +50,7 @@ def export(
         target: what to write.
         out: folder to write into.
         weights: float32, or int8 where the policy flies as well with it.
-        robot: vehicle of the flights that judge; None takes the shipped robot the policy was made for.
+        robot: vehicle of the flights that judge, or arm; None takes the shipped robot the policy was made for.
         overwrite: replace files of the same names.
 
     Returns:
@@ -72,6 +74,8 @@ def export(
     policy = load_policy(policy_path)
     formats: tuple[Format, ...] | None = None
     if weights == "int8":
+        if isinstance(robot, Arm) or is_arm_task(policy_task(policy.contract)):
+            raise AlulaError("int8 weights are judged in flight; allowed for an arm: float32")
         chosen = choose_formats(policy, robot=robot)
         formats = chosen.formats
         data["quantisation"] = chosen.to_json()
@@ -108,9 +112,7 @@ def _write(
             assert_never(target)
 
 
-def _check_on_host(
-    data: dict[str, Any], policy: Policy, c_dir: Path, robot: Multirotor | None
-) -> None:
+def _check_on_host(data: dict[str, Any], policy: Policy, c_dir: Path, robot: Robot | None) -> None:
     """The compiled C against the golden sequences, its own self-test, and ONNX Runtime in flight."""
     try:
         host = build_host(c_dir)
@@ -136,8 +138,8 @@ def _check_on_host(
         data["not_checked"].append(f"actions in flight: {e}")
 
 
-def _flight_difference(policy: Policy, host: HostPolicy, robot: Multirotor | None) -> float:
-    """Largest difference of an action of the C from ONNX Runtime's while the policy file flies."""
+def _flight_difference(policy: Policy, host: HostPolicy, robot: Robot | None) -> float:
+    """Largest difference of an action of the C from ONNX Runtime's while the policy file flies, or moves an arm."""
     fly, shown = policy.controller(EPISODES), host.pilot(EPISODES)
     present, worst = present_samples(policy.contract), 0.0
 
@@ -147,7 +149,12 @@ def _flight_difference(policy: Policy, host: HostPolicy, robot: Multirotor | Non
         worst = max(worst, float(np.abs(shown(observation[:, present]) - action).max()))
         return action
 
-    evaluate(policy, robot=robot, episodes=EPISODES, steps=STATES // EPISODES, act=act, traced=1)
+    steps = STATES // EPISODES
+    if is_arm_task(policy_task(policy.contract)):
+        arm = robot if isinstance(robot, Arm) else None
+        evaluate_arm(policy, robot=arm, episodes=EPISODES, steps=steps, controller=lambda n: act)
+    elif not isinstance(robot, Arm):
+        evaluate(policy, robot=robot, episodes=EPISODES, steps=steps, act=act, traced=1)
     return worst
 
 

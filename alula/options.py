@@ -92,22 +92,29 @@ class Train(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Common):
-    """Fly a policy file in many episodes and state success and errors with 95 % intervals.
+    """Fly a policy file, or move an arm by it, in many episodes; state success and errors with 95 % intervals.
 
-    Flight setting and task come from the policy file itself. The robot is the shipped one of the policy's
-    name, or the robot.toml that `alula fly` leaves beside the policy.
+    Task and setting come from the policy file itself. The robot is the shipped one of the policy's name, or the
+    robot.toml that `alula fly` and `alula train` leave beside the policy. On Ctrl-C an arm's evaluation states what was
+    finished.
 
     Examples:
       alula evaluate runs/benchmark/policy.onnx
       alula evaluate policy.onnx --sim mujoco --episodes 1000
       alula evaluate policy.onnx --robot heavier.toml
       alula evaluate policy.onnx --robot x500 --other-robot
+      alula evaluate runs/reach/policy.onnx --sim mujoco-other
+      alula evaluate runs/reach/policy.onnx --report runs/reach/report
     """
 
     policy: _PolicyFile
     """Policy file."""
-    sim: Literal["multirotor", "mujoco"] = "multirotor"
-    """Physics: alula's own kernels, or MuJoCo as the independent second opinion."""
+    sim: Annotated[
+        Literal["multirotor", "mujoco", "mujoco-other"] | None, tyro.conf.arg(metavar="SIM")
+    ] = None
+    """Physics. Of a multirotor: multirotor (alula's own kernels, the default) or mujoco, the independent second opinion.
+    Of an arm: mujoco (as trained, the default) or mujoco-other, with other integrator, solver, step and contacts, beside
+    the first."""
     robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
     """Fly this robot (name or file): a variant of the policy's own, with its name and other numbers."""
     other_robot: bool = False
@@ -120,6 +127,11 @@ class Evaluate(Common):
     """Draw vehicles and delays over the whole range of the training, instead of the robot as it is."""
     lap: Annotated[float, tyro.conf.arg(metavar="S")] = 5.5
     """Time of one lap of the 2 m x 1 m figure-eight that a tracking policy flies [s]."""
+    report: _Dir = None
+    """Of an arm: run it as trained, in other physics, randomised and over the robustness map, and write report.html and
+    result.json into this folder, which must be new or empty."""
+    overwrite: bool = False
+    """Replace the folder of an earlier report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,3 +296,5 @@ class Outcome:
     """The same for people."""
     failures: tuple[str, ...] = ()
     """Checks that failed, one line each; any makes the exit code 1."""
+    interrupted: str = ""
+    """What there is all the same, if Ctrl-C came before the end; makes the exit code 130."""

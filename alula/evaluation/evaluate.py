@@ -78,7 +78,7 @@ def policy_robot(contract: Contract) -> Multirotor:
     """
     if contract.robot in known_arms():
         raise AlulaError(
-            f"policy is for the arm {contract.robot!r}; allowed: multirotors, arms cannot be evaluated yet"
+            f"policy is for the arm {contract.robot!r}; allowed here: policies of multirotors"
         )
     if contract.robot not in known_robots():
         raise AlulaError(

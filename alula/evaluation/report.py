@@ -75,8 +75,8 @@ def write_report(
         parts.append(
             section("Identification", "", figures([_image(*item) for item in images], wide=True))
         )
-    parts.append(section("What the policy sees and commands", "", _contract(policy.contract)))
-    parts.append(section("Where it comes from", "", _provenance(policy, study, facts or {})))
+    parts.append(section("What the policy sees and commands", "", contract_tables(policy.contract)))
+    parts.append(section("Where it comes from", "", provenance_table(policy, facts or {})))
     parts.append(section("The robot", "", _robot(study.robot)))
     parts.append(f"<footer>Written by alula {html.escape(alula.__version__)}.</footer>")
     text = page(f"{study.robot.name} {policy.contract.task}: flight report", "".join(parts))
@@ -218,7 +218,8 @@ def _numbers(evaluations: Sequence[Evaluation]) -> str:
     return table(["", *(html.escape(fig.label(e)) for e in evaluations)], rows)
 
 
-def _contract(contract: Contract) -> str:
+def contract_tables(contract: Contract) -> str:
+    """What the policy observes and commands."""
     observed = [
         [
             html.escape(e.name),
@@ -245,7 +246,8 @@ def _contract(contract: Contract) -> str:
     )
 
 
-def _provenance(policy: Policy, study: Study, facts: Mapping[str, str]) -> str:
+def provenance_table(policy: Policy, facts: Mapping[str, str]) -> str:
+    """Hashes, golden sequences and the training; `facts` are further lines."""
     contract = policy.contract
     rows = {
         "Policy SHA-256": policy.sha256,
