@@ -53,6 +53,15 @@ class Line:
         )  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small only wait for their threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 SMALL = SacConfig(
     n_envs=16, updates=12, steps_per_update=20, gradient_steps=1, warmup_steps=320, replay_size=5000, batch_size=64,
     hidden=(32,), critic_hidden=(32, 32), learning_rate=3e-3, critic_learning_rate=3e-3, gamma=0.9, tau=0.02, initial_temperature=0.2,
