@@ -9,10 +9,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from alula.errors import AlulaError  # noqa: E402
+from alula.policies.onnx_file import load_policy  # noqa: E402
+from alula.presets import get_preset  # noqa: E402
 from alula.sim.protocol import Transition  # noqa: E402
 from alula.training.config import SacConfig  # noqa: E402
 from alula.training.layers import squash  # noqa: E402
 from alula.training.replay import Batch  # noqa: E402
+from alula.training.run import train  # noqa: E402
 from alula.training.sac import (  # noqa: E402
     SacLearner,
     average_towards,
@@ -309,3 +312,26 @@ def test_snapshot_of_another_network():
 def test_settings_out_of_range(name, value):
     with pytest.raises(AlulaError, match=name):
         replace(SMALL, **{name: value})
+
+
+def test_a_run_leaves_a_policy_that_flies_on_after_an_interrupt(tmp_path, monkeypatch):
+    config = replace(TINY, n_envs=16, updates=4)
+    preset = replace(get_preset("l2f-hover"), algo=config)
+    real = SacLearner.update
+
+    def interrupt(self):
+        if self.updates_done == 2:
+            monkeypatch.setattr(SacLearner, "update", real)
+            raise KeyboardInterrupt
+        return real(self)
+
+    monkeypatch.setattr(SacLearner, "update", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(preset, out=tmp_path)
+    result = train(preset, out=tmp_path, resume=tmp_path)
+    assert (result.updates, len(result.history)) == (4, 4)
+    assert result.env_steps == (1 + 4 * 3) * 16
+    network = load_policy(result.policy_path).network
+    assert all(
+        np.array_equal(a, b) for a, b in zip(network.weights, result.network.weights, strict=True)
+    )
