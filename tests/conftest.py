@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+# Small networks on one thread: torch's threads wait for each other by spinning, which starves a busy computer. Here, as it
+# is read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 MAY_BE_ABSENT = ("real flight logs", "root writes everywhere", "no /dev/zero")
 """What a skip's reason holds where it is not for want of a tool."""
 

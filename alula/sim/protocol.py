@@ -66,6 +66,13 @@ class Simulator(Protocol):
         ...
 
 
+class AssistedSimulator(Simulator, Protocol):
+    """N environments that take further actions, which help the robot and which no robot has."""
+
+    assistance: float
+    """How much of them is done, 0 (none) to 1."""
+
+
 class FlightSimulator(Simulator, Protocol):
     """N vehicles."""
 

@@ -125,6 +125,8 @@ class PpoConfig:
     """Standard deviation of the first actions [-]."""
     observation_clip: float = 10.0
     """Bound of a normalised observation."""
+    assisted: float = 0.5
+    """Share of the updates over which the help of assisting actions, where a task has them, falls to none [-]."""
     privileged: bool = True
     """The critic sees the true state, disturbance and parameters; else only what the actor sees."""
 
@@ -147,6 +149,7 @@ class PpoConfig:
             "history_weight": (0.0, 1.0),
             "initial_std": (1e-3, 10.0),
             "observation_clip": (1e-3, 1e6),
+            "assisted": (0.0, 1.0),
         }
         _check_bounds(self, bounds)
         _check_widths(self.hidden, self.critic_hidden)

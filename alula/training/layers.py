@@ -63,6 +63,13 @@ class Normalizer:
         self.count = torch.zeros((), dtype=torch.float64)
         self.clip, self._known = clip, len(scale)
 
+    @classmethod
+    def frozen(cls, mean: np.ndarray, scale: np.ndarray, clip: float, device: str) -> "Normalizer":
+        """One that stays as it is."""
+        made = cls(len(mean), clip, scale.tolist(), device)
+        made.mean.copy_(torch.from_numpy(mean))
+        return made
+
     @property
     def std(self) -> Tensor:
         """Spread [size], at least LEAST_STD."""
@@ -79,6 +86,8 @@ class Normalizer:
 
     def update(self, x: Tensor) -> None:
         """Take in vectors [N, size] (Chan et al. 1979, parallel mean and variance)."""
+        if self._known == len(self.mean):
+            return
         x = x[:, self._known :]
         mean, variance = self.mean[self._known :], self.variance[self._known :]
         self.count += len(x)

@@ -13,6 +13,7 @@ A failure is worth nothing after its end, a time-out is worth the value of its f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,9 +21,10 @@ from torch import Tensor
 
 from alula.errors import AlulaError
 from alula.policies.network import Network
-from alula.sim.protocol import Simulator
+from alula.sim.protocol import AssistedSimulator, Simulator
 from alula.training.config import PpoConfig
 from alula.training.layers import Mlp, Normalizer, policy_network, squash
+from alula.training.residual import Corrected
 
 LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 RATE_FACTOR = 1.5
@@ -129,6 +131,9 @@ class PpoLearner:
         first_action: float = 0.0,
         scale: Sequence[float] = (),
         past_actions: int = 0,
+        base: Network | None = None,
+        assisting_actions: int = 0,
+        device: str = "cpu",
     ) -> None:
         """Start all environments.
 
@@ -141,36 +146,54 @@ class PpoLearner:
             scale: reciprocal size of the first columns of the actor's observation where it is known; the others'
                 mean and spread are measured.
             past_actions: last columns of the actor's observation that hold past actions.
+            base: frozen policy that the actor corrects (see `training/residual.py`); its normaliser serves both.
+            assisting_actions: further actions, which only an `AssistedSimulator` takes (see
+                `PpoConfig.assisted`); the policy does not have them.
+            device: where networks and rollouts lie.
         """
         self.config, self.simulator = config, simulator
         self.updates_done = self.env_steps = 0
-        self._seed, self._n_actions = seed, n_actions
-        self._random = torch.Generator().manual_seed(seed)
-        observation, seen = self._now = self._begin(first_action)
+        self._seed, self._n_actions, self._first_action = seed, n_actions, first_action
+        self.device = device
+        acting = self._n_acting = n_actions + assisting_actions
+        self._random = torch.Generator(device).manual_seed(seed)
+        self._assist()
+        observation, seen = self._now = self._begin()
         o, q = observation.shape[1], seen.shape[1]
         # z whose squash is the first action
         z = first_action / math.sqrt(1.0 - first_action * first_action)
-        self.actor = Mlp((o, *config.hidden, n_actions), self._random, last=0.01, bias=z)
+        actor = Mlp((o, *config.hidden, acting), self._random, last=0.01, bias=0.0 if base else z)
+        self.actor = Corrected(base, actor) if base else actor
         self.critic = Mlp((q, *config.critic_hidden, 1), self._random, last=1.0)
-        self.log_std = torch.full((n_actions,), math.log(config.initial_std), requires_grad=True)
+        log_std = math.log(config.initial_std)
+        self.log_std = torch.full((acting,), log_std, device=device, requires_grad=True)
         self._parameters = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
         self.learning_rate = config.learning_rate
         self._adam = torch.optim.Adam(self._parameters, self.learning_rate, eps=1e-5, fused=True)
-        self.actor_normalizer = Normalizer(o, config.observation_clip, scale)
+        self.actor_normalizer = Normalizer(o, config.observation_clip, scale, device)
         # The history's many noisy inputs speak together; at full weight they drown the rest.
         self.actor_normalizer.weight[o - past_actions :] = config.history_weight
-        self.critic_normalizer = Normalizer(q, config.observation_clip)
-        self.value_normalizer = Normalizer(1, math.inf)
+        if base is not None:
+            self.actor_normalizer = Normalizer.frozen(base.mean, base.scale, base.clip, device)
+        self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
+        self.value_normalizer = Normalizer(1, math.inf, device=device)
         # A look around, so that the first rollout is seen in the right proportions.
         self._take_in(self.collect())
 
-    def _begin(self, first_action: float) -> tuple[np.ndarray, np.ndarray]:
+    def _begin(self) -> tuple[np.ndarray, np.ndarray]:
         """New episodes; what actor and critic see of them."""
         sim = self.simulator
         sim.reset(self._seed + self.updates_done)
         # Only a step tells what the critic sees.
-        idle = sim.step(np.full((sim.n_envs, self._n_actions), first_action, np.float32))
+        idle = sim.step(np.full((sim.n_envs, self._n_acting), self._first_action, np.float32))
         return idle.observation, self._critic_sees(idle.privileged, idle.observation)
+
+    def _assist(self) -> None:
+        """Less help from update to update, and in the end none."""
+        if self._n_acting > self._n_actions:
+            done = self.updates_done / self.config.updates
+            assistance = max(0.0, 1.0 - done / max(self.config.assisted, 1e-9))
+            cast(AssistedSimulator, self.simulator).assistance = assistance
 
     def _take_in(self, rollout: Rollout) -> None:
         self.actor_normalizer.update(rollout.observation.flatten(0, 1))
@@ -187,15 +210,15 @@ class PpoLearner:
         rows: list[tuple] = []
         observation, seen = self._now
         for _ in range(c.rollout_steps):
-            o, q = torch.from_numpy(observation), torch.from_numpy(seen)
+            o, q = self._tensor(observation), self._tensor(seen)
             mean = squash(self.actor(self.actor_normalizer(o)))
-            noise = torch.randn(mean.shape, generator=self._random)
+            noise = torch.randn(mean.shape, generator=self._random, device=self.device)
             action = mean + log_std.exp() * noise
-            moved = sim.step(action.clamp(-1.0, 1.0).numpy())
+            moved = sim.step(action.clamp(-1.0, 1.0).cpu().numpy())
             final = self._critic_sees(moved.final_privileged, moved.final_observation)
             ended = moved.terminated | moved.truncated
             numbers = (moved.reward, moved.terminated, ended, final)
-            rows.append((o, action, mean, q, *(torch.from_numpy(x) for x in numbers)))
+            rows.append((o, action, mean, q, *map(self._tensor, numbers)))
             observation = moved.observation
             seen = self._critic_sees(moved.privileged, observation)
         self._now = observation, seen
@@ -221,6 +244,9 @@ class PpoLearner:
             next_value=next_value,
         )
 
+    def _tensor(self, x: np.ndarray) -> Tensor:
+        return torch.from_numpy(x).to(self.device)
+
     def value(self, seen: Tensor) -> Tensor:
         """Values [...] of what the critic sees [..., Q]."""
         v = self.critic(self.critic_normalizer(seen)).squeeze(-1)
@@ -228,6 +254,7 @@ class PpoLearner:
 
     def update(self) -> PpoStatistics:
         """One rollout and the passes over it."""
+        self._assist()
         c, rollout = self.config, self.collect()
         advantage = generalized_advantage(
             rollout.reward, rollout.value, rollout.next_value, rollout.terminated, rollout.ended,
@@ -258,10 +285,10 @@ class PpoLearner:
     def _learn(self, batch: list[Tensor]) -> tuple[float, float]:
         """Passes over the samples of a rollout; mean value loss and divergence of the last pass."""
         c, size = self.config, len(batch[0])
-        losses = kls = torch.zeros(())
+        losses = kls = torch.zeros((), device=self.device)
         for _ in range(c.epochs):
-            losses, kls = torch.zeros(()), torch.zeros(())
-            order = torch.randperm(size, generator=self._random)
+            losses = kls = torch.zeros((), device=self.device)
+            order = torch.randperm(size, generator=self._random, device=self.device)
             parts = order.chunk(c.minibatches)
             for part in parts:
                 loss, kl = self._descend(*(x[part] for x in batch))
@@ -305,12 +332,12 @@ class PpoLearner:
 
     def network(self) -> Network:
         """The actor as it is now."""
-        return policy_network(self.actor, self.actor_normalizer)
+        return policy_network(self.actor, self.actor_normalizer, slice(0, self._n_actions))
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Everything a run needs to go on but the episodes, which begin anew."""
         counts = np.array([self.updates_done, self.env_steps], np.int64)
-        return {name: x.detach().numpy().copy() for name, x in self._live().items()} | {
+        return {name: x.detach().cpu().numpy().copy() for name, x in self._live().items()} | {
             "counts": counts,
             "learning_rate": np.array(self.learning_rate),
             "random": self._random.get_state().numpy(),
@@ -322,19 +349,20 @@ class PpoLearner:
         Raises:
             AlulaError: an array is missing or has another shape or type.
         """
-        own = {name: x.detach().numpy() for name, x in self._live().items()}
+        live = self._live()
+        own = {name: x.detach().cpu().numpy() for name, x in live.items()}
         own |= {"counts": np.zeros(2, np.int64), "learning_rate": np.zeros(())}
         own |= {"random": self._random.get_state().numpy()}
         for name, array in own.items():
             stored = snapshot.get(name)
             if stored is None or stored.shape != array.shape or stored.dtype != array.dtype:
                 raise AlulaError(f"checkpoint does not fit: {name}")
-        for name, array in own.items():
-            array[...] = snapshot[name]
-        self.updates_done, self.env_steps = (int(n) for n in own["counts"])
-        self.learning_rate = float(own["learning_rate"])
-        self._random.set_state(torch.from_numpy(own["random"]))
-        self._now = self._begin(float(squash(self.actor.layers[-1].bias.detach())[0]))
+        for name, x in live.items():
+            x.detach().copy_(torch.from_numpy(snapshot[name]))
+        self.updates_done, self.env_steps = (int(n) for n in snapshot["counts"])
+        self.learning_rate = float(snapshot["learning_rate"])
+        self._random.set_state(torch.from_numpy(snapshot["random"]))
+        self._now = self._begin()
 
     def _live(self) -> dict[str, Tensor]:
         """Every tensor that changes in training, by name; views, not copies."""
@@ -343,7 +371,7 @@ class PpoLearner:
             live[f"parameter_{i}"] = parameter
             state = self._adam.state[parameter]
             if not state:
-                state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}  # fmt: skip
+                state |= {"step": torch.zeros((), device=self.device), "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}  # fmt: skip
             live |= {f"{key}_{i}": state[key] for key in ("step", "exp_avg", "exp_avg_sq")}
         for name in ("actor", "critic", "value"):
             normalizer = getattr(self, f"{name}_normalizer")

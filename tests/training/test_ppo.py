@@ -1,6 +1,7 @@
 """PPO: advantages, likelihoods and the clipped loss by hand; the normaliser; and that it learns."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -133,6 +134,48 @@ def test_learns_to_come_to_rest_at_zero():
     assert np.all(np.sign(action) == -np.sign(x[:, 0]))
     assert np.mean(costs[-5:]) < np.mean(costs[:5]) - 0.2
     assert learner.env_steps == 41 * 20 * 16  # one rollout to look around
+
+
+class Helped(Point):
+    """The same; a second action pushes too, as far as the assistance goes."""
+
+    assistance = 0.0
+
+    def __init__(self):
+        self.given = []
+
+    def step(self, action):
+        assert action.shape == (self.n_envs, 2)
+        self.given.append(self.assistance)
+        return super().step(action[:, :1] + self.assistance * action[:, 1:])
+
+
+def test_assistance_falls_to_none_and_the_policy_does_without():
+    simulator = Helped()
+    config = replace(SMALL, updates=4, assisted=0.5)
+    learner = PpoLearner(simulator, config, 0, n_actions=1, assisting_actions=1)
+    for _ in range(4):
+        learner.update()
+    # One step and a look around, then 1 - (0, 1/4, 2/4, 3/4) / 0.5 during the updates, never below zero
+    assert simulator.given[:21] == [1.0] * 21
+    assert simulator.given[21::20] == [1.0, 0.5, 0.0, 0.0]
+    assert learner.network()(np.zeros((3, 1), np.float32)).shape == (3, 1)
+
+
+def test_a_correction_starts_from_its_base_and_goes_beyond_it():
+    # A base that pushes the wrong way; squash(0.3 x)
+    random = torch.Generator().manual_seed(0)
+    mlp, normalizer = Mlp((1, 8, 1), random, last=0.0), Normalizer(1, 5.0)
+    with torch.no_grad():
+        mlp.layers[0].weight[:2, 0], mlp.layers[1].weight[0, :2] = torch.tensor([[1.0, -1.0], [0.3, -0.3]])  # fmt: skip
+    base = policy_network(mlp, normalizer)
+    x = np.array([[-0.8], [0.8]], np.float32)
+    assert base(x)[:, 0] == pytest.approx([-0.24 / 1.0576**0.5, 0.24 / 1.0576**0.5], abs=1e-6)
+    learner = PpoLearner(Point(), SMALL, 0, n_actions=1, base=base)
+    assert learner.network()(x) == pytest.approx(base(x), abs=0.05)
+    for _ in range(SMALL.updates):
+        learner.update()
+    assert np.all(np.sign(learner.network()(x)) == -np.sign(x))
 
 
 def test_same_seed_same_policy():
