@@ -9,7 +9,6 @@ import numpy as np
 
 from alula.build import Robot, is_arm_task
 from alula.errors import AlulaError
-from alula.evaluation.arm_evaluate import evaluate_arm
 from alula.evaluation.evaluate import evaluate, policy_task
 from alula.evaluation.pil import present_samples
 from alula.evaluation.quantisation import STATES, choose_formats
@@ -151,6 +150,9 @@ def _flight_difference(policy: Policy, host: HostPolicy, robot: Robot | None) ->
 
     steps = STATES // EPISODES
     if is_arm_task(policy_task(policy.contract)):
+        # Flights in alula's own physics do without MuJoCo.
+        from alula.evaluation.arm_evaluate import evaluate_arm
+
         arm = robot if isinstance(robot, Arm) else None
         evaluate_arm(policy, robot=arm, episodes=EPISODES, steps=steps, controller=lambda n: act)
     elif not isinstance(robot, Arm):
