@@ -152,7 +152,9 @@ def test_help_loads_no_numpy():
     assert not loaded_after("import alula.cli") & heavy
 
 
-LEARN_WITH_TORCH = {f"alula.training.{name}" for name in ("layers", "ppo", "replay", "sac")}
+LEARN_WITH_TORCH = {
+    f"alula.training.{name}" for name in ("layers", "ppo", "replay", "residual", "sac")
+}
 """The only ones that may import torch; nothing imports them before it trains with them."""
 
 
