@@ -99,12 +99,14 @@ def rot_from_quat(quat: np.ndarray) -> np.ndarray:
     """Rotation matrices (..., 3, 3) of unit quaternions (..., 4), scalar first."""
     w, x, y, z = np.moveaxis(np.asarray(quat, dtype=np.float64), -1, 0)
     # R = I + 2 w [v]x + 2 [v]x^2 for q = (w, v)
-    rows = [
-        [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)],
-        [2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x)],
-        [2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    rot = np.empty((*w.shape, 3, 3))
+    xx, yy, zz = 2.0 * (x * x), 2.0 * (y * y), 2.0 * (z * z)
+    xy, xz, yz = 2.0 * (x * y), 2.0 * (x * z), 2.0 * (y * z)
+    wx, wy, wz = 2.0 * (w * x), 2.0 * (w * y), 2.0 * (w * z)
+    rot[..., 0, 0], rot[..., 0, 1], rot[..., 0, 2] = 1.0 - (yy + zz), xy - wz, xz + wy
+    rot[..., 1, 0], rot[..., 1, 1], rot[..., 1, 2] = xy + wz, 1.0 - (xx + zz), yz - wx
+    rot[..., 2, 0], rot[..., 2, 1], rot[..., 2, 2] = xz - wy, yz + wx, 1.0 - (xx + yy)
+    return rot
 
 
 def quat_from_rot(rot: np.ndarray) -> np.ndarray:

@@ -188,9 +188,10 @@ class MujocoArm:
         """Physics for one policy step; which environments were lost [N], brought back to rest at home."""
         physics, lost = self._physics, np.zeros(self.n_envs, bool)
         lost[physics.step(self.config.substeps)] = True
-        # A comparison with NaN is false.
-        lost |= ~(np.abs(physics.qpos) < LOST).all(axis=1)
-        lost |= ~(np.abs(physics.qvel) < LOST).all(axis=1)
+        for state in (physics.qpos, physics.qvel):
+            # A comparison with NaN is false.
+            if not np.abs(state).max() < LOST:
+                lost |= ~(np.abs(state).max(axis=1) < LOST)
         ids = np.flatnonzero(lost)
         if len(ids):
             time = self._steps[ids[-1]] * self.config.control_dt
@@ -220,10 +221,8 @@ class MujocoArm:
         torque = self.config.action == "joint_torque"
         control = 0.0 * joint_position if torque else self._control(joint_position)
         physics.ctrl[ids[:, None], joints.ctrl] = control
-        for j, (act, history) in enumerate(zip(joints.act, joints.history, strict=True)):
-            if act >= 0:
-                physics.act[ids, act] = control[:, j]
-            physics.history[ids[:, None], history] = control[:, j, None]
+        physics.act[ids[:, None], joints.act] = control[:, joints.act_joint]
+        physics.history[ids[:, None], joints.history] = control[:, joints.history_joint]
         physics.forward(ids)
 
     def _begin(self, ids: np.ndarray) -> tuple[Scene, np.ndarray]:

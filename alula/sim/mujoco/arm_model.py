@@ -179,15 +179,18 @@ class Joints:
             self._read_servos(model, robot)
         self.mimics = _mimics(model, self.qpos)
         """Joints that equalities hold to one of these."""
-        self.act = model.actuator_actadr[self.ctrl]
-        """Places in act; -1: the actuator follows at once (J)."""
-        first, samples = model.actuator_historyadr[self.ctrl], model.actuator_history[self.ctrl, 0]
+        act, first = model.actuator_actadr[self.ctrl], model.actuator_historyadr[self.ctrl]
+        self.act_joint = np.flatnonzero(act >= 0)
+        """Joints whose actuators have a state."""
+        self.act = act[self.act_joint]
+        """Its places in act."""
+        samples = np.where(first >= 0, model.actuator_history[self.ctrl, 0], 0)
+        self.history_joint = np.repeat(np.arange(len(ids)), samples)
+        """Joints whose actuators are delayed, once for each control that is kept."""
         # In a history stand two numbers of its own, then the times of its samples, then the samples.
-        self.history = [
-            np.arange(a + 2 + n, a + 2 + 2 * n) if a >= 0 else np.empty(0, int)
-            for a, n in zip(first, samples, strict=True)
-        ]
-        """Places of past controls in history, by joint (J)."""
+        places = [a + 2 + n + np.arange(n) for a, n in zip(first, samples, strict=True)]
+        self.history = np.concatenate(places).astype(int)
+        """Its places in history."""
 
     def _read_servos(self, model: mujoco.MjModel, robot: Arm) -> None:
         for j, (name, k) in enumerate(zip(robot.joint_names, self.ctrl, strict=True)):
