@@ -1,0 +1,162 @@
+"""Reach and lift by hand: what is seen, what it is worth, what counts as success and as which failure."""
+
+import numpy as np
+import pytest
+
+from alula.robots.arm import load_arm
+from alula.sim.arm_config import ArmSimConfig
+from alula.sim.arm_scene import Scene
+from alula.sim.mujoco.arm import MujocoArm
+from alula.tasks import lift, reach
+
+HALF = np.sqrt(0.5)
+
+
+def reach_scene(position: list[list[float]], quat: list[list[float]], speed: float = 0.0) -> Scene:
+    """Tools there; the goal of all is (0.4, 0, 0.5), turned by 90 degrees about z."""
+    n = len(position)
+    return Scene(
+        joint_position=np.zeros((n, 6)),
+        joint_velocity=np.full((n, 6), speed),
+        sensor={"tool_position_w": np.array(position), "tool_quat_w": np.array(quat)},
+        goal={
+            "position_w": np.tile([0.4, 0.0, 0.5], (n, 1)),
+            "quat_w": np.tile([HALF, 0.0, 0.0, HALF], (n, 1)),
+        },
+    )
+
+
+def test_reach_sees_the_errors_of_its_tool() -> None:
+    scene = reach_scene([[0.3, 0.1, 0.5], [0.4, 0.0, 0.5]], [[1, 0, 0, 0], [-HALF, 0, 0, -HALF]])
+    rows = reach.observe(scene)
+    entries = reach.entries(load_arm("ur5e"))
+    assert [r.shape[1] for r in rows] == [e.size for e in entries]
+    np.testing.assert_allclose(rows[2], [[0.1, -0.1, 0.0], [0.0, 0.0, 0.0]], atol=1e-15)
+    # a quarter turn about the world's z; and none, for q and -q are one attitude
+    np.testing.assert_allclose(rows[3], [[0, 0, np.pi / 2], [0, 0, 0]], atol=1e-7)
+    measures = reach.measures(scene)
+    np.testing.assert_allclose(measures["error"], [np.sqrt(0.02), 0.0])
+    np.testing.assert_allclose(measures["angle"], [np.pi / 2, 0.0], atol=1e-7)
+
+
+def test_reach_is_rewarded_by_its_formula() -> None:
+    scene = reach_scene([[0.4, 0.0, 0.5], [0.4, 0.3, 0.5]], [[HALF, 0, 0, HALF]] * 2, speed=0.5)
+    action, previous = np.full((2, 6), 0.5), np.full((2, 6), 0.25)
+    # 1 - 0.01 / 0.3 - 0.2 * 0.1 - 0.01 * 6 / 16 - 0.002 * 6 / 4; 0.3 m away: sqrt(0.3^2 + 0.01^2) = 0.3001666
+    common = 1.0 - 0.02 - 0.00375 - 0.003
+    np.testing.assert_allclose(
+        reach.reward(scene, action, previous), [common - 0.0333333, common - 1.0005554], atol=1e-6
+    )
+
+
+def test_reach_succeeds_within_a_centimetre() -> None:
+    scene = reach_scene([[0.4, 0.0099, 0.5], [0.4, 0.0101, 0.5]], [[1, 0, 0, 0]] * 2)
+    assert reach.succeeded(scene).tolist() == [True, False]
+    assert reach.failures(scene)["not at the goal"].tolist() == [False, True]
+    assert not reach.failed(scene).any()
+
+
+@pytest.mark.parametrize("robot", ["panda", "ur5e"])
+def test_reach_begins_near_home_with_goals_above_the_floor(robot: str) -> None:
+    simulator = MujocoArm(load_arm(robot), reach, ArmSimConfig(), 300)
+    simulator.reset(0)
+    scene = simulator.scene
+    assert scene.goal["position_w"][:, 2].min() >= reach.LOWEST
+    away = np.abs(scene.joint_position - simulator.robot.home)
+    assert 0.9 * reach.SPREAD / 3 < away.max() <= reach.SPREAD / 3 + 1e-12
+    # goals are poses of the tool: brought there, it has arrived
+    start = reach.start(np.random.default_rng(0), 5, simulator.robot, simulator._tool_pose)
+    np.testing.assert_allclose(np.linalg.norm(start.goal["quat_w"], axis=1), 1.0, atol=1e-9)
+    seen = simulator._tool_pose(scene.joint_position)
+    np.testing.assert_allclose(scene.sensor["tool_position_w"], seen[:, :3], atol=1e-12)
+
+
+def lift_scene(
+    cube: list[list[float]], tool: list[list[float]], force: list[list[float]] | None = None
+) -> Scene:
+    """Cubes and tools there, upright; pads press so hard; all targets at (0.5, 0, 0.3)."""
+    n = len(cube)
+    forces = np.array(force or [[0.0, 0.0]] * n)
+    upright = np.tile([1.0, 0.0, 0.0, 0.0], (n, 1))
+    return Scene(
+        joint_position=np.zeros((n, 8)),
+        joint_velocity=np.zeros((n, 8)),
+        sensor={
+            "tool_position_w": np.array(tool), "tool_quat_w": upright,
+            "object_position_w": np.array(cube), "object_quat_w": upright,
+            "object_velocity_w": np.zeros((n, 3)),
+            "left_force": forces[:, :1], "right_force": forces[:, 1:],
+        },
+        goal={"position_w": np.tile([0.5, 0.0, 0.3], (n, 1))},
+    )  # fmt: skip
+
+
+def test_lift_sees_what_its_entries_say() -> None:
+    scene = lift_scene([[0.4, 0.1, 0.02]], [[0.4, 0.0, 0.1]])
+    rows = dict(
+        zip([e.name for e in lift.entries(load_arm("panda"))], lift.observe(scene), strict=True)
+    )
+    np.testing.assert_allclose(rows["tool_to_object_w"], [[0.0, 0.1, -0.08]], atol=1e-15)
+    np.testing.assert_allclose(rows["object_position_error_w"], [[0.1, -0.1, 0.28]], atol=1e-15)
+    np.testing.assert_allclose(rows["tool_rot_w"], np.eye(3).reshape(1, 9))
+    sizes = [e.size for e in lift.entries(load_arm("panda"))]
+    assert [r.shape[1] for r in rows.values()] == sizes
+
+
+def test_lift_measures_and_judges() -> None:
+    scene = lift_scene(
+        [[0.5, 0.0, 0.251], [0.5, 0.0, 0.249], [0.5, 0.0, 0.02], [0.5, 0.0, 0.02]],
+        [[0.5, 0.0, 0.251], [0.5, 0.0, 0.249], [0.5, 0.04, 0.02], [0.5, 0.2, 0.02]],
+    )
+    measures = lift.measures(scene)
+    np.testing.assert_allclose(measures["error"], [0.049, 0.051, 0.28, 0.28])
+    np.testing.assert_allclose(measures["height"], [0.231, 0.229, 0.0, 0.0])
+    assert lift.succeeded(scene).tolist() == [True, False, False, False]
+    kinds = lift.failures(scene)
+    assert kinds["lifted, not at the target"].tolist() == [False, True, False, False]
+    assert kinds["hovers over the cube without lifting"].tolist() == [False, False, True, False]
+    assert kinds["never at the cube"].tolist() == [False, False, False, True]
+    # every failure has one name
+    np.testing.assert_array_equal(
+        sum(k.astype(int) for k in kinds.values()), ~lift.succeeded(scene)
+    )
+
+
+def test_lift_fails_where_the_cube_is_out_of_reach() -> None:
+    cube = [[0.5, 0.0, 0.02], [1.11, 0.0, 0.02], [0.5, -0.61, 0.02], [0.5, 0.0, -0.11]]
+    assert lift.failed(lift_scene(cube, cube)).tolist() == [False, True, True, True]
+
+
+def test_lift_is_worth_more_the_further_it_has_come() -> None:
+    pressed, floor, target = [5.0, 5.0], [0.4, 0.1, 0.02], [0.5, 0.0, 0.3]
+    half = [0.45, 0.05, 0.2]
+    scene = lift_scene(
+        [floor, floor, floor, half, target],
+        [[0.4, 0.1, 0.3], floor, floor, half, target],
+        [[0.0, 0.0], [0.0, 0.0], pressed, pressed, pressed],
+    )
+    still = np.zeros((5, 8))
+    reward = lift.reward(scene, still, still)
+    # far, at the cube, holding it, on the way, arrived
+    assert (np.diff(reward) > 0.0).all()
+    # a rough action costs, and the pads must both press
+    assert (lift.reward(scene, still + 1.0, still) < reward).all()
+    one = lift_scene([half], [half], [[5.0, 0.0]])
+    assert lift.reward(one, still[:1], still[:1])[0] < reward[3]
+
+
+def test_lift_draws_playgrounds_ranges() -> None:
+    simulator = MujocoArm(load_arm("panda"), lift, ArmSimConfig(), 500)
+    simulator.reset(0)
+    scene = simulator.scene
+    for values, (low, high) in (
+        (scene.sensor["object_position_w"][:, :2], lift.START),
+        (scene.goal["position_w"], lift.TARGET),
+    ):
+        assert (values >= np.array(low) - 1e-12).all()
+        assert (values <= np.array(high) + 1e-12).all()
+        assert (np.ptp(values, axis=0) > 0.95 * (np.array(high) - low)).all()
+    np.testing.assert_allclose(scene.sensor["object_position_w"][:, 2], lift.HALF_EDGE)
+    # pads press by nothing, the gripper is open
+    np.testing.assert_allclose(scene.joint_position[:, -1], 0.04)
+    assert not scene.sensor["left_force"].any()
