@@ -63,7 +63,7 @@ def identify_arm(
     log = whole.window(from_s, to_s) if from_s is not None or to_s is not None else whole
     samples = prepare(log)
     n = samples.q.shape[1]
-    problems = _problems(samples, model)
+    problems = joint_problems(samples, model)
     results, series = [], {"time_s": samples.time_s}
     for k, joint in enumerate(arm.joint_names[:n]):
         result, drawn = _joint(joint, k, samples, problems[k])
@@ -86,7 +86,7 @@ def identify_arm(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Task:
+class Task:
     """One joint's problem and what it needs to be told in torques."""
 
     explained: str
@@ -97,7 +97,7 @@ class _Task:
     """Samples that the problem holds."""
 
 
-def _problems(samples: Samples, model: ArmModel | None) -> list[_Task]:
+def joint_problems(samples: Samples, model: ArmModel | None) -> list[Task]:
     """For each joint, what to explain with what (docs/identify-arm.md)."""
     n = samples.q.shape[1]
     everything = np.arange(len(samples.time_s))
@@ -125,7 +125,7 @@ def _problems(samples: Samples, model: ArmModel | None) -> list[_Task]:
     ]
 
 
-def _alone(samples: Samples, k: int, effort: np.ndarray) -> _Task:
+def _alone(samples: Samples, k: int, effort: np.ndarray) -> Task:
     """A joint by itself: while the others stand still, gravity is a sine of its position and its inertia constant."""
     others = np.delete(np.arange(samples.q.shape[1]), k)
     still = np.all(np.abs(samples.qd[:, others]) < STILL_SPEED, axis=1)
@@ -145,7 +145,7 @@ def _task(
     more: dict[str, np.ndarray],
     links: np.ndarray | None = None,
     rigid: np.ndarray | None = None,
-) -> _Task:
+) -> Task:
     known = np.zeros(len(effort)) if rigid is None else rigid[:, k]
     columns = {
         "viscous": samples.qd[:, k],
@@ -160,11 +160,11 @@ def _task(
         links=np.zeros((len(effort), 0)) if links is None else unit_rms(links[:, k]),
         y=effort[:, k] - known,
     )
-    return _Task(explained=explained, problem=problem.rows(which), known=known[which], which=which)
+    return Task(explained=explained, problem=problem.rows(which), known=known[which], which=which)
 
 
 def _joint(
-    joint: str, k: int, samples: Samples, task: _Task
+    joint: str, k: int, samples: Samples, task: Task
 ) -> tuple[JointResult, dict[str, np.ndarray]]:
     found, problem = Findings(), task.problem
     unit = "A" if task.explained.startswith("current") else "N m"
@@ -203,7 +203,7 @@ def _joint(
     return _result(joint, task, unit, found, **numbers), drawn
 
 
-def _result(joint: str, task: _Task, unit: str, found: Findings, **numbers) -> JointResult:
+def _result(joint: str, task: Task, unit: str, found: Findings, **numbers) -> JointResult:
     keys = ["coulomb", "viscous", "offset", "armature", "drive_gain"]
     keys += ["coulomb_a", "viscous_a", "offset_a"] if unit == "A" else []
     return JointResult(
@@ -218,13 +218,17 @@ def _result(joint: str, task: _Task, unit: str, found: Findings, **numbers) -> J
     )
 
 
-def _cannot_tell(qd: np.ndarray, task: _Task) -> str:
+def _cannot_tell(qd: np.ndarray, task: Task) -> str:
     """Why a joint shows no friction in this log; empty where it may.
 
     Args:
         qd: the joint's velocity in the whole log [rad/s or m/s] (S,).
         task: the joint's problem.
     """
+    if len(qd) < MIN_SAMPLES:
+        return f"{len(qd)} samples after filtering are fewer than {MIN_SAMPLES}"
+    if len(task.which) and np.ptp(task.problem.y + task.known) == 0.0:
+        return "its measured effort never changes"
     both, used = _both_ways(qd), _both_ways(qd[task.which])
     if both < MIN_SHARE:
         return f"it moves at more than {FAST:g} rad/s both ways in less than {MIN_SHARE:.0%} of the log"
@@ -317,7 +321,7 @@ def _drive_gain(
 def _armature(
     found: Findings,
     unit: str,
-    task: _Task,
+    task: Task,
     fitted: Fit,
     steps: np.ndarray,
     widen: float,

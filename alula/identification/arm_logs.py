@@ -136,7 +136,12 @@ def _columns_of(kind: str, names: list[str], columns: dict[str, str], where: str
                 raise AlulaError(
                     f"log {where}: no column {end!r} for {kind}; it has {_some(names)}"
                 )
-        return names[names.index(ends[0]) : names.index(ends[-1]) + 1]
+        span = names[names.index(ends[0]) : names.index(ends[-1]) + 1]
+        if not span:
+            raise AlulaError(
+                f"log {where}: {kind}={columns[kind]} runs back; allowed: in the order of the file"
+            )
+        return span
     found: list[str] = []
     while (ours := f"{kind}{len(found) + 1}") in columns or ours in names:
         theirs = columns.get(ours, ours)

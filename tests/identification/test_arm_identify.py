@@ -147,6 +147,18 @@ def test_without_a_model_joints_that_move_together_show_nothing(tmp_path, log):
     assert plot_arm(found, tmp_path / "new.png").stat().st_size > 1000
 
 
+def test_logs_that_show_nothing_say_why(folder, moved, tmp_path):
+    dead = write(tmp_path / "dead.csv", moved.table(tau=moved.tau * [1.0, 0.0]))
+    found = identify_arm(dead, robot=folder / "two.toml")
+    assert found.joints[0].values["coulomb"] is not None
+    assert found.joints[1].reasons == {"friction": "its measured effort never changes"}
+    json.dumps(found.to_json(), allow_nan=False)
+    short = identify_arm(dead, robot=folder / "two.toml", from_s=5.0, to_s=7.2)
+    assert "fewer than 100" in short.joints[0].reasons["friction"]
+    with pytest.raises(AlulaError, match="2 s or more"):
+        identify_arm(dead, robot=folder / "two.toml", from_s=5.0, to_s=6.0)
+
+
 def test_robot_file_and_model(folder, found, tmp_path):
     path = write_arm(found, folder / "two.toml", tmp_path / "two-real.toml")
     arm = load_arm(path)

@@ -170,6 +170,7 @@ REFUSED = {
     "no positions": (edited(q1=None, q2=None), None, "no positions"),
     "no time": (edited(time=None), None, "no time column"),
     "unknown column": (text(swing()), {"q": "a..b"}, "no column 'a' for q"),
+    "columns run back": (text(swing()), {"qd": "qd2..qd1"}, "qd=qd2..qd1 runs back"),
     "unknown signal": (text(swing()), {"speed1": "qd1"}, "unknown signal 'speed1'"),
     "bare, other width": (text(swing() | {"x": swing()["q1"]}, header=False), None, "8 columns"),
     "not text": (b"\x00\x01\x02" * 99, None, "log.csv"),
