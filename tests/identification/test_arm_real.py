@@ -94,6 +94,7 @@ def test_ur10e_all_joints_by_the_torques_of_its_controller(data_dir, tmp_path):
     assert [j.values["drive_gain"] for j in found.joints[4:]] == [None, None]
 
 
+@pytest.mark.slow
 def test_ur10e_by_a_model_of_its_geometry_and_masses(data_dir, tmp_path):
     log = folder_of(data_dir, "ur10e_innopolis") / bench["UR_RUN"]
     robot = bench["ur10e"](tmp_path, model=True)
