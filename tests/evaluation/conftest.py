@@ -1,4 +1,4 @@
-"""A hand-designed hover policy for tests: linear feedback, written as a policy file."""
+"""Policies for tests, written as policy files: hovering by linear feedback, and an arm that holds still."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from alula.build import build_contract, build_task
 from alula.policies.network import Network
 from alula.policies.onnx_file import Policy, load_policy, write_policy
 from alula.presets import get_preset
+from alula.robots.arm import load_arm
 from alula.robots.multirotor import Multirotor, load_robot
 
 
@@ -55,3 +56,27 @@ def hover_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hover_policy(hover_path: Path) -> Policy:
     """The same, loaded."""
     return load_policy(hover_path)
+
+
+@pytest.fixture(scope="session")
+def arm_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy file for `ur5e-reach` that holds the arm where it is."""
+    arm, task = load_arm("ur5e"), build_task("reach")
+    contract = build_contract(get_preset("ur5e-reach"), arm, task, {"seed": 0, "version": "t"})
+    inputs, outputs = contract.observation_size, contract.action_size
+    network = Network(
+        mean=np.zeros(inputs, np.float32),
+        scale=np.ones(inputs, np.float32),
+        clip=10.0,
+        weights=(np.zeros((inputs, outputs), np.float32),),
+        biases=(np.zeros(outputs, np.float32),),
+    )
+    path = tmp_path_factory.mktemp("arm") / "policy.onnx"
+    write_policy(path, network, contract)
+    return path
+
+
+@pytest.fixture(scope="session")
+def arm_policy(arm_path: Path) -> Policy:
+    """The same, loaded."""
+    return load_policy(arm_path)
