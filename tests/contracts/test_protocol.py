@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -45,14 +46,16 @@ def flight(kind: str) -> Make:
     return make
 
 
-def arm(robot: str, task) -> Make:
+def arm(robot: str, task, *, warp: bool = False) -> Make:
     def make(
         n: int, episode_steps: int = 150, limits: Limits | None = None, **settings
     ) -> Simulator:
         # An arm has no limits of its own; `fail_first` breaks it.
-        return MujocoArm(
-            load_arm(robot), task, replace(ARM, episode_steps=episode_steps), n, **settings
-        )
+        kind = MujocoArm
+        if warp:
+            from alula.sim.mujoco.arm_warp import WarpArm as kind
+        config = replace(ARM, episode_steps=episode_steps)
+        return kind(load_arm(robot), task, config, n, **settings)
 
     return make
 
@@ -65,13 +68,25 @@ ARMS = {
     "panda-lift": Case(arm("panda", lift), 8),
     "ur5e-reach": Case(arm("ur5e", reach), 6),
 }
-CASES = FLIGHTS | ARMS
-all_arms = pytest.mark.parametrize("case", ARMS.values(), ids=ARMS)
+WARP = (
+    {"ur5e-reach-warp": Case(arm("ur5e", reach, warp=True), 6)} if find_spec("mujoco_warp") else {}
+)
+"""On a CPU its kernels take minutes to compile when they are first used."""
 
 
-@pytest.fixture(params=CASES, ids=CASES)
+def params(cases: dict[str, Case]) -> list:
+    slow = pytest.mark.slow
+    return [pytest.param(case, id=name) for name, case in cases.items()] + [
+        pytest.param(case, id=name, marks=slow) for name, case in WARP.items()
+    ]
+
+
+all_arms = pytest.mark.parametrize("case", params(ARMS))
+
+
+@pytest.fixture(params=params(FLIGHTS | ARMS))
 def case(request: pytest.FixtureRequest) -> Case:
-    return CASES[request.param]
+    return request.param
 
 
 def actions(n: int, case: Case, steps: int) -> np.ndarray:
