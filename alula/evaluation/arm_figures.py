@@ -16,14 +16,14 @@ from alula.evaluation.arm_study import ArmSweep
 from alula.evaluation.figures import Figure
 from alula.evaluation.plots import Axes, Line, chart
 
-ANGLES = ("angle",)
-"""Measures of tasks that are angles [rad]; all others are lengths [m]."""
+UNITS = {"angle": (180.0 / math.pi, "\u00b0"), "force": (1.0, "N")}
+"""Factor and unit in which people read measures of tasks; all others are lengths [m], read in cm."""
 BINS = 33
 
 
 def shown(measure: str) -> tuple[float, str]:
-    """Factor and unit in which people read a measure: cm, or degrees."""
-    return (180.0 / math.pi, "\u00b0") if measure in ANGLES else (100.0, "cm")
+    """Factor and unit in which people read a measure."""
+    return UNITS.get(measure, (100.0, "cm"))
 
 
 def label(evaluation: ArmEvaluation) -> str:
@@ -106,8 +106,10 @@ def paths(setting: Setting, run: Episodes, episode: int, title: str) -> list[Fig
     goal = run.goal.get("position_w")
     figures = []
     for view, axis, name in (("seen from above", 1, "y"), ("seen from the side", 2, "z")):
-        lines = [Line(x=tool[:, 0], y=tool[:, axis], style="s0")]
-        lines += [Line(x=p[:, 0], y=p[:, axis], style="s1") for p in moved.values()]
+        courses = [("s0", tool), *(("s1", course) for course in moved.values())]
+        lines = [Line(x=p[:, 0], y=p[:, axis], style=style) for style, p in courses]
+        # A dot where it ends.
+        lines += [Line(x=p[-1:, 0], y=p[-1:, axis], style=style, dots=True) for style, p in courses]
         if goal is not None:
             point = goal[episode]
             lines.append(Line(x=point[:1], y=point[axis : axis + 1], style="s2", dots=True))
@@ -121,6 +123,7 @@ def paths(setting: Setting, run: Episodes, episode: int, title: str) -> list[Fig
                     Axes(x_label="x [m]", y_label=f"{name} [m]", height=300, equal=True),
                     f"Paths of tool and objects, x against {name}",
                 ),
+                note="The dots are where they end, and the goal.",
             )
         )
     return figures

@@ -19,6 +19,8 @@ from alula.sim.mujoco.arm_model import Edit
 
 SOFTER = 1.5
 """Factor on the time constant of every contact in the second setting [-]."""
+TOUCH = 5e-4
+"""What is no further from a fixed shape rests on it [m]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def other_physics(setting: Setting) -> Setting:
 
 
 def objects(setting: Setting) -> tuple[str, ...]:
-    """Names of the bodies that the task lets move freely."""
+    """Names of the bodies that the task lets move freely: those with a `<freejoint>`."""
     root = ElementTree.fromstring(setting.task.objects(setting.robot))
     free = [b for b in root.iter("body") if b.find("freejoint") is not None]
     return tuple(b.get("name", "") for b in free)
@@ -123,11 +125,11 @@ def delayed(setting: Setting, delay: float) -> Setting:
 
 
 def scale_object_size(setting: Setting, factor: float) -> Setting:
-    """The task's objects of another size and the same mass, begun on the floor all the same.
+    """The task's objects of another size and the same mass, begun on what they rest on all the same.
 
-    See `rests_on_floor` for the objects that allow it.
+    See `resting` for the objects that allow it.
     """
-    names, lowest = objects(setting), rests_on_floor(setting)
+    names, lowest = objects(setting), resting(setting)
     assert lowest is not None
 
     def edit(spec: mujoco.MjSpec) -> None:
@@ -150,25 +152,33 @@ def scale_object_size(setting: Setting, factor: float) -> Setting:
     return replace(setting, task=task, edit=edit)
 
 
-def rests_on_floor(setting: Setting) -> dict[str, float] | None:
-    """How high each object's origin lies above its lowest point, by name [m]; None where one does not lie on the floor."""
+def resting(setting: Setting) -> dict[str, float] | None:
+    """How high each object's origin lies above its lowest point at the start, by name [m].
+
+    None where one does not rest on something fixed: its size cannot be changed without another start.
+    """
     simulator = setting.simulator(1)
     simulator.reset(0)
-    model, heights = simulator.model, {}
+    model, names = simulator.model, objects(setting)
     data = mujoco.MjData(model)
     data.qpos[:] = simulator.qpos[0]
-    mujoco.mj_kinematics(model, data)
-    for name in objects(setting):
-        body = model.body(name).id
-        bottom = min(
-            (_bottom(model, data, int(g)) for g in np.flatnonzero(model.geom_bodyid == body)),
-            default=math.inf,
-        )
-        # Less than a thousandth of a metre from it
-        if not abs(bottom) < 1e-3:
-            return None
-        heights[name] = float(data.xpos[body, 2]) - bottom
-    return heights
+    for name in names:
+        # Lowered by this, what rests touches.
+        data.qpos[model.jnt_qposadr[model.body(name).jntadr[0]] + 2] -= TOUCH
+    mujoco.mj_fwdPosition(model, data)
+    ids = [model.body(name).id for name in names]
+    pairs = model.geom_bodyid[data.contact.geom]
+    touching = {int(b) for pair in pairs for b in pair if 0 in model.body_weldid[pair]}
+    if not touching.issuperset(ids):
+        return None
+    bottoms = [
+        min(_bottom(model, data, int(g)) for g in np.flatnonzero(model.geom_bodyid == body))
+        for body in ids
+    ]
+    return {
+        name: float(data.xpos[body, 2]) - bottom
+        for name, body, bottom in zip(names, ids, bottoms, strict=True)
+    }
 
 
 def _bottom(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:

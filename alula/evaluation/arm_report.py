@@ -205,7 +205,7 @@ def _pictures(study: ArmStudy) -> str:
     if files:
         times = frames_of(evaluation.steps) * evaluation.control_dt
         about = (
-            f"The first success and the first failure, as trained, after {', '.join(f'{t:.2g}' for t in times)} s, "
+            f"The first success and the first failure as trained, where there is one, after {', '.join(f'{t:.2g}' for t in times)} s, "
             "row by row. The green ball is the goal."
         )
         # Each over the whole width.

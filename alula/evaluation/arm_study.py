@@ -24,7 +24,7 @@ from alula.evaluation.arm_physics import (
     Setting,
     delayed,
     objects,
-    rests_on_floor,
+    resting,
     scale_contact_friction,
     scale_joint_friction,
     scale_link_mass,
@@ -208,7 +208,7 @@ def _plans(setting: Setting, random: ArmRandomization) -> list[_Plan]:
             scaled("mass of the object", scale_object_mass, random.mass, MASSES),
             scaled("friction of the contacts", scale_contact_friction, random.friction, FRICTIONS),
         ]
-        if rests_on_floor(setting):
+        if resting(setting):
             plans.append(scaled("size of the object", scale_object_size, 0.0, SIZES))
     return plans
 

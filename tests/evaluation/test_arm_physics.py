@@ -17,7 +17,7 @@ from alula.evaluation.arm_physics import (
     delayed,
     objects,
     other_physics,
-    rests_on_floor,
+    resting,
     scale_contact_friction,
     scale_joint_friction,
     scale_link_mass,
@@ -125,20 +125,34 @@ def test_factors_change_what_they_say_and_nothing_else(setting: Setting) -> None
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
 def test_an_object_of_another_size_lies_where_it_lay(factor: float) -> None:
     setting = toy_setting()
-    assert rests_on_floor(setting) == {"object": pytest.approx(0.02)}
+    assert resting(setting) == {"object": pytest.approx(0.02)}
     simulator = scale_object_size(setting, factor).simulator(2)
     run = run_episodes(forward, simulator, steps=25, seed=0, traced=2)
     # half its edge above the floor, from the start to the end, neither fallen nor thrown up
     assert run.qpos[:, :, 3] == pytest.approx(np.full((26, 2), 0.02 * factor), abs=5e-4)
 
 
-def test_what_does_not_lie_on_the_floor_keeps_its_size() -> None:
-    def start(*arguments):
-        begun = toy_setting().task.start(*arguments)
-        begun.pose_w["object"][:, 2] = 0.3
-        return begun
+def test_only_what_rests_on_something_fixed_has_another_size() -> None:
+    def start_at(height: float):
+        def start(*arguments):
+            begun = toy_setting().task.start(*arguments)
+            begun.pose_w["object"][:, 2] = height
+            return begun
 
-    assert rests_on_floor(toy_setting(start=start)) is None
+        return start
+
+    assert resting(toy_setting(start=start_at(0.3))) is None
+    # on a table 0.1 m high
+    toy_objects = toy_setting().task.objects(None)
+    table = '<geom type="box" size="0.2 0.2 0.05" pos="0.6 0 0.05"/></worldbody>'
+    on_table = toy_setting(
+        objects=lambda robot: toy_objects.replace("</worldbody>", table), start=start_at(0.12)
+    )
+    assert resting(on_table) == {"object": pytest.approx(0.02)}
+    run = run_episodes(
+        forward, scale_object_size(on_table, 1.5).simulator(1), steps=10, seed=0, traced=1
+    )
+    assert run.qpos[:, 0, 3] == pytest.approx(np.full(11, 0.13), abs=5e-4)
 
 
 def test_a_delay_shifts_the_motion() -> None:
