@@ -35,8 +35,6 @@ from alula.policies.onnx_file import Policy
 from alula.robots.arm import Arm
 from alula.sim.arm_config import ArmRandomization
 
-OTHER_EPISODES = BLOCK
-"""Most episodes in the other physics, which take several times as long."""
 SWEEP_EPISODES = 64
 """Episodes at each point of the robustness map."""
 MASSES = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -112,7 +110,7 @@ def run_arm_study(
         policy: the loaded policy.
         name: what to call it.
         robot: arm to move; None takes the shipped one the policy was made for.
-        episodes: number of episodes as trained and randomised; at most OTHER_EPISODES of them in other physics.
+        episodes: number of episodes as trained, in other physics and randomised.
         seed: evaluation seed.
         steps: episode length; None: the time limit of the training.
         other_robot: move a robot of another name than the policy's all the same.
@@ -131,17 +129,17 @@ def run_arm_study(
         raise AlulaError(f"sweep_episodes is {sweep_episodes}; allowed: 1 to {BLOCK}")
     runs: list[tuple[ArmEvaluation, Episodes]] = []
     sweeps: list[ArmSweep] = []
-    parts: tuple[tuple[str, ArmSimName, bool, int], ...] = (
-        ("as trained", "mujoco", True, episodes),
-        ("other physics", "mujoco-other", True, min(episodes, OTHER_EPISODES)),
-        ("randomised", "mujoco", False, episodes),
+    parts: tuple[tuple[str, ArmSimName, bool], ...] = (
+        ("as trained", "mujoco", True),
+        ("other physics", "mujoco-other", True),
+        ("randomised", "mujoco", False),
     )
     length = setting.config.episode_steps if steps is None else steps
     interrupted = False
     try:
-        for what, sim, nominal, n in parts:
+        for what, sim, nominal in parts:
             run = evaluate_arm(
-                policy, name=name, sim=sim, robot=robot, episodes=n, seed=seed, steps=steps, nominal=nominal,
+                policy, name=name, sim=sim, robot=robot, episodes=episodes, seed=seed, steps=steps, nominal=nominal,
                 other_robot=other_robot, traced=BLOCK if not runs else 0, told=partial(note, what),
             )  # fmt: skip
             runs.append(run)
