@@ -45,6 +45,18 @@ def build_task(name: TaskName) -> ModuleType:
             from alula.tasks import lift
 
             return lift
+        case "push":
+            from alula.tasks import push
+
+            return push
+        case "insert":
+            from alula.tasks import insert
+
+            return insert
+        case "pivot_lift":
+            from alula.tasks import pivot_lift
+
+            return pivot_lift
         case _:
             assert_never(name)
 

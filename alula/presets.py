@@ -9,7 +9,7 @@ from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.config import Disturbances, Randomization, SimConfig, Start
 from alula.training.config import PpoConfig, SacConfig, ShortHorizonConfig
 
-TaskName = Literal["hover", "track", "reach", "lift"]
+TaskName = Literal["hover", "track", "reach", "lift", "push", "insert", "pivot_lift"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +102,31 @@ PRESETS: tuple[Preset, ...] = (
         task="reach",
         sim=ArmSimConfig(randomization=ARM_RANDOMIZED),
         algo=ARM_PPO,
+    ),
+    Preset(
+        name="panda-push",
+        about="push a box over the floor to a target with a Franka Panda's closed hand",
+        robot="panda",
+        task="push",
+        sim=ArmSimConfig(action_scale=0.25, episode_steps=200, randomization=ARM_RANDOMIZED),
+        algo=replace(ARM_PPO, updates=400),
+    ),
+    Preset(
+        name="panda-insert",
+        about="insert a peg that a Franka Panda holds into a hole with 1 mm of clearance",
+        robot="panda",
+        task="insert",
+        # Small steps: the tool moves by up to 1 mm in each.
+        sim=ArmSimConfig(action_scale=0.05, episode_steps=200, randomization=ARM_RANDOMIZED),
+        algo=replace(ARM_PPO, updates=400),
+    ),
+    Preset(
+        name="panda-pivot-lift",
+        about="lift a flat box that a Franka Panda can only grasp once it stands out over an edge",
+        robot="panda",
+        task="pivot_lift",
+        sim=ArmSimConfig(episode_steps=250, randomization=ARM_RANDOMIZED),
+        algo=replace(ARM_PPO, updates=400),
     ),
 )
 

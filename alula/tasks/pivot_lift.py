@@ -1,0 +1,212 @@
+"""Lift a flat box that cannot be grasped where it lies: only at its thin side, once it stands out over a table's edge.
+
+The box is wider than the fingers open, both ways, and lies flat on a low table. Pressed and drawn from above it comes over
+the edge; then fingers above and below it can close. What kind of task this is: W. Zhou and D. Held, "Learning to Grasp
+the Ungraspable with Emergent Extrinsic Dexterity" (arXiv 2211.01500). All numbers are chosen.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from alula.frames import rot_from_quat
+from alula.policies.contract import ObservationEntry
+from alula.robots.arm import Arm
+from alula.robots.inverse_kinematics import joint_positions
+from alula.sim.arm_scene import Scene, Start, ToolPose
+
+NAME = "pivot_lift"
+HALF_EDGE, HALF_HEIGHT = 0.05, 0.0075
+"""Of the box [m]: 10 cm x 10 cm x 1.5 cm, where the fingers open 8 cm."""
+MASS = 0.2
+"""Of the box [kg]."""
+TABLE_LOW, TABLE_HIGH = (0.3, -0.05, 0.0), (0.7, 0.3, 0.2)
+"""Corners of the table [m]; the edge in question is the one at the lowest y."""
+EDGE, TOP = TABLE_LOW[1], TABLE_HIGH[2]
+"""Where that edge is (y) and how high the table (z) [m]."""
+BOX_FRICTION, TABLE_FRICTION = 0.6, 0.2
+"""Between the box and whatever touches it, and between it and the table [-]. Below 1 two pads slip off its corners, which
+come together at a right angle."""
+START = ((0.45, 0.01), (0.55, 0.03))
+"""Where the box starts: x of its middle; how far its nearer side lies behind the edge [m]."""
+STIFF = 'solref="0.01 1" solimp="0.99 0.999 0.001"'
+"""Of contacts: two physics steps, and a box pressed on the table with 100 N sinks in by less than 0.2 mm."""
+YAW = 0.2
+"""It is turned by up to this at the start [rad]."""
+TOOL = (0.5, 0.0, 0.33)
+"""Where the tool starts, give or take SPREAD in each joint [m]."""
+FINGER = 0.02
+"""Where the fingers start: half their width [m]."""
+TILT = np.pi / 4
+"""The hand starts tilted by this from straight down, pointing away from the edge [rad]."""
+SPREAD = 0.05
+"""[rad]."""
+LIFTED = 0.05
+"""A box whose middle is this far above its place on the table has been lifted [m]."""
+HEIGHT = 0.1
+"""Lifting higher is not rewarded [m]."""
+HOLDING = 0.5
+"""Both pads press at least so hard on what is held [N]."""
+NEAR = 0.08
+"""A tool this close to the box's middle is at it [m]."""
+POSITION_NOISE = 0.001
+"""Standard deviation of the box's measured position [m]."""
+
+
+def objects(robot: Arm) -> str:
+    """Table and box, and what is measured of it. The table's friction counts where the box lies on it, by priority."""
+    low, high = np.array(TABLE_LOW), np.array(TABLE_HIGH)
+    table, middle = (" ".join(map(str, x)) for x in (0.5 * (high - low), 0.5 * (high + low)))
+    size = f"{HALF_EDGE} {HALF_EDGE} {HALF_HEIGHT}"
+    return f"""
+<mujoco>
+  <worldbody>
+    <geom name="table" type="box" size="{table}" pos="{middle}" priority="3" friction="{TABLE_FRICTION} 0.005 0.0001"
+      {STIFF}
+      rgba="0.55 0.5 0.45 1"/>
+    <body name="object" pos="0.5 0.02 {TOP + HALF_HEIGHT}">
+      <freejoint/>
+      <geom name="object" type="box" size="{size}" mass="{MASS}" priority="2" condim="4"
+        friction="{BOX_FRICTION} 0.005 0.0001" {STIFF} rgba="0.9 0.4 0.1 1"/>
+    </body>
+  </worldbody>
+  <sensor>
+    <framepos name="tool_position_w" objtype="site" objname="{robot.tool}"/>
+    <framequat name="tool_quat_w" objtype="site" objname="{robot.tool}"/>
+    <framepos name="object_position_w" objtype="xbody" objname="object"/>
+    <framequat name="object_quat_w" objtype="xbody" objname="object"/>
+    <framelinvel name="object_velocity_w" objtype="xbody" objname="object"/>
+    <frameangvel name="object_angular_velocity_w" objtype="xbody" objname="object"/>
+    <contact name="left_force_w" geom1="left_pad" body2="object" num="1" reduce="netforce" data="force"/>
+    <contact name="right_force_w" geom1="right_pad" body2="object" num="1" reduce="netforce" data="force"/>
+  </sensor>
+</mujoco>"""
+
+
+def entries(robot: Arm) -> tuple[ObservationEntry, ...]:
+    """What the actor sees, in order, with the noise of the robot's sensors."""
+    joints, noise = len(robot.joint_names), POSITION_NOISE
+    position, velocity = robot.position_noise, robot.velocity_noise
+    return (
+        ObservationEntry(name="joint_position", unit="rad", frame="-", size=joints, noise=position),
+        ObservationEntry(name="joint_velocity", unit="rad/s", frame="-", size=joints, noise=velocity),
+        ObservationEntry(name="tool_position_w", unit="m", frame="w", size=3),
+        ObservationEntry(name="tool_rot_w", unit="-", frame="w", size=9),
+        ObservationEntry(name="object_rot_w", unit="-", frame="w", size=9, noise=noise),
+        ObservationEntry(name="tool_to_object_w", unit="m", frame="w", size=3, noise=noise),
+    )  # fmt: skip
+
+
+def tilted(angle: float) -> tuple[float, ...]:
+    """Rotation matrix from tool to world, row-major (9): the hand points down, turned about x by an angle [rad] so that
+    it points to larger y; the fingers open across x.
+    """
+    c, s = float(np.cos(angle)), float(np.sin(angle))
+    return (1.0, 0.0, 0.0, 0.0, -c, s, 0.0, -s, -c)
+
+
+@lru_cache
+def _above(robot: Arm) -> tuple[float, ...]:
+    """Joint positions with the tool at TOOL, tilted (J)."""
+    q = joint_positions(robot, TOOL, tilted(TILT), robot.home)
+    # The last joint is the gripper.
+    return (*q[:-1].tolist(), FINGER)
+
+
+def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
+    """Hands above the table, half open; the box flat on it behind the edge, turned at random."""
+    above, low, high = (
+        np.array(x) for x in (_above(robot), robot.position_low, robot.position_high)
+    )
+    away = SPREAD * rng.uniform(-1.0, 1.0, (n, len(above)))
+    away[:, -1] = 0.0
+    x, behind = rng.uniform(*START, (n, 2)).T
+    yaw = rng.uniform(-YAW, YAW, n)
+    # The corner nearest to the edge of a turned square is at half its edge times cos + sin.
+    y = EDGE + behind + HALF_EDGE * (np.cos(yaw) + np.abs(np.sin(yaw)))
+    place = np.stack([x, y, np.full(n, TOP + HALF_HEIGHT)], axis=1)
+    turn = np.stack([np.cos(0.5 * yaw), 0.0 * yaw, 0.0 * yaw, np.sin(0.5 * yaw)], axis=1)
+    return Start(
+        joint_position=np.clip(above + away, low, high),
+        pose_w={"object": np.concatenate([place, turn], axis=1)},
+    )
+
+
+def _to_object(scene: Scene) -> np.ndarray:
+    return scene.sensor["object_position_w"] - scene.sensor["tool_position_w"]
+
+
+def _height(scene: Scene) -> np.ndarray:
+    return scene.sensor["object_position_w"][:, 2] - TOP - HALF_HEIGHT
+
+
+def _held(scene: Scene) -> np.ndarray:
+    """Both pads press on the box, against each other: more than 120 degrees apart."""
+    left, right = scene.sensor["left_force_w"], scene.sensor["right_force_w"]
+    size = np.stack([np.linalg.norm(f, axis=1) for f in (left, right)])
+    opposed = (left * right).sum(1) < -0.5 * size[0] * size[1]
+    return opposed & (size.min(axis=0) > HOLDING)
+
+
+def observe(scene: Scene) -> list[np.ndarray]:
+    """Actor rows in the order of `entries`."""
+    sensor, n = scene.sensor, len(scene.joint_position)
+    rotations = [rot_from_quat(sensor[k]).reshape(n, 9) for k in ("tool_quat_w", "object_quat_w")]
+    return [
+        scene.joint_position, scene.joint_velocity, sensor["tool_position_w"], *rotations,
+        _to_object(scene),
+    ]  # fmt: skip
+
+
+def privileged(scene: Scene) -> np.ndarray:
+    """What the critic sees beside the actor's rows without noise: the box's motion, the pads' forces on it (N, 13)."""
+    s = scene.sensor
+    forces = [np.tanh(0.05 * s[k]) for k in ("left_force_w", "right_force_w")]
+    motion = [s["object_velocity_w"], 0.2 * s["object_angular_velocity_w"]]
+    return np.concatenate([*motion, *forces, _held(scene)[:, None]], axis=1)
+
+
+def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """Closeness of tool and box, a box that is held, its height, and smooth actions [N].
+
+    ::
+
+        r = 0.25 c(|tool - box|) + held (0.25 + 2 min(max(height, 0) / 0.1, 1) + 0.5 lifted) - 0.005 |a - a_before|^2
+        c(d) = 1 - tanh(5 d)
+    """
+    closeness = 1.0 - np.tanh(5.0 * np.linalg.norm(_to_object(scene), axis=1))
+    height = _height(scene)
+    lifted = 0.25 + 2.0 * np.clip(height / HEIGHT, 0.0, 1.0) + 0.5 * (height > LIFTED)
+    change = ((action - previous) ** 2).sum(1)
+    return 0.25 * closeness + _held(scene) * lifted - 0.005 * change
+
+
+def failed(scene: Scene) -> np.ndarray:
+    """The box fell off the table, on whichever side [N]."""
+    return _height(scene) < -0.5 * TOP
+
+
+def measures(scene: Scene) -> dict[str, np.ndarray]:
+    """`height`: of the box's middle above its place on the table; `overhang`: how far its middle is beyond the edge,
+    0.05 less than how far its side is [m] (N).
+    """
+    return {"height": _height(scene), "overhang": EDGE - scene.sensor["object_position_w"][:, 1]}
+
+
+def succeeded(scene: Scene) -> np.ndarray:
+    """Whether the box is LIFTED and held [N]."""
+    return (_height(scene) >= LIFTED) & _held(scene)
+
+
+def failures(scene: Scene) -> dict[str, np.ndarray]:
+    """What became of the others at the end (N)."""
+    short, height = ~succeeded(scene), _height(scene)
+    fell = height < -HALF_HEIGHT
+    near = np.linalg.norm(_to_object(scene), axis=1) < NEAR
+    held = _held(scene)
+    return {
+        "fell off the table": short & fell,
+        "held, not lifted": short & ~fell & held,
+        "at the box, not held": short & ~fell & ~held & near,
+        "never at the box": short & ~fell & ~held & ~near,
+    }

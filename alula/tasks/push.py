@@ -1,0 +1,187 @@
+"""Push a box over the floor to a target with the gripper closed; the box is too wide to be grasped.
+
+The measure of success is that of FetchPush (M. Plappert et al., "Multi-Goal Reinforcement Learning: Challenging Robotics
+Environments and Request for Research", arXiv 1802.09464): the object within 5 cm of its target. Box, spreads and rates
+are chosen.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from alula.frames import rot_from_quat
+from alula.policies.contract import ObservationEntry
+from alula.robots.arm import Arm
+from alula.robots.inverse_kinematics import joint_positions
+from alula.sim.arm_scene import Scene, Start, ToolPose
+
+NAME = "push"
+HALF_EDGE, HALF_HEIGHT = 0.045, 0.02
+"""Of the box [m]: 9 cm, where the fingers open 8 cm."""
+MASS = 0.3
+"""Of the box [kg]."""
+FRICTION = 0.4
+"""Between the box and the floor [-]; wood on wood, chosen."""
+AREA = ((0.4, -0.2), (0.6, 0.2))
+"""Where box and target lie: corners of a rectangle, the robot's base at the origin [m]."""
+APART = (0.1, 0.25)
+"""Distance of the target from the box at the start [m]."""
+ABOVE = (0.5, 0.0, 0.15)
+"""Where the tool starts, pointing down, give or take SPREAD in each joint [m]."""
+SPREAD = 0.05
+"""[rad]."""
+REACHED = 0.05
+"""A box this close to its target has arrived [m]."""
+MOVED = 0.01
+"""A box this far from where it started has been moved [m]."""
+LOST = 0.4
+"""A box this far from the middle of AREA is out of reach [m]."""
+POSITION_NOISE = 0.001
+"""Standard deviation of the box's measured position [m]."""
+DOWN = (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+"""Rotation matrix from tool to world, row-major: the hand points down as at home."""
+
+
+def objects(robot: Arm) -> str:
+    """The box and what is measured of it.
+
+    Its friction counts with the floor, by its priority; with the fingers, whose priority is the same, theirs is larger.
+    """
+    size = f"{HALF_EDGE} {HALF_EDGE} {HALF_HEIGHT}"
+    return f"""
+<mujoco>
+  <worldbody>
+    <body name="object" pos="0.5 0 {HALF_HEIGHT}">
+      <freejoint/>
+      <geom name="object" type="box" size="{size}" mass="{MASS}" priority="1" friction="{FRICTION} 0.005 0.0001"
+        condim="4" rgba="0.9 0.4 0.1 1"/>
+    </body>
+  </worldbody>
+  <sensor>
+    <framepos name="tool_position_w" objtype="site" objname="{robot.tool}"/>
+    <framequat name="tool_quat_w" objtype="site" objname="{robot.tool}"/>
+    <framepos name="object_position_w" objtype="xbody" objname="object"/>
+    <framequat name="object_quat_w" objtype="xbody" objname="object"/>
+    <framelinvel name="object_velocity_w" objtype="xbody" objname="object"/>
+    <frameangvel name="object_angular_velocity_w" objtype="xbody" objname="object"/>
+    <contact name="push_force_w" subtree1="panda_hand" body2="object" num="1" reduce="netforce" data="force"/>
+  </sensor>
+</mujoco>"""
+
+
+def entries(robot: Arm) -> tuple[ObservationEntry, ...]:
+    """What the actor sees, in order, with the noise of the robot's sensors."""
+    joints, noise = len(robot.joint_names), POSITION_NOISE
+    position, velocity = robot.position_noise, robot.velocity_noise
+    return (
+        ObservationEntry(name="joint_position", unit="rad", frame="-", size=joints, noise=position),
+        ObservationEntry(name="joint_velocity", unit="rad/s", frame="-", size=joints, noise=velocity),
+        ObservationEntry(name="tool_position_w", unit="m", frame="w", size=3),
+        ObservationEntry(name="tool_rot_w", unit="-", frame="w", size=9),
+        ObservationEntry(name="object_rot_w", unit="-", frame="w", size=9, noise=noise),
+        ObservationEntry(name="tool_to_object_w", unit="m", frame="w", size=3, noise=noise),
+        ObservationEntry(name="object_position_error_w", unit="m", frame="w", size=3, noise=noise),
+    )  # fmt: skip
+
+
+@lru_cache
+def _above(robot: Arm) -> tuple[float, ...]:
+    """Joint positions with the tool at ABOVE, the gripper closed (J)."""
+    q = joint_positions(robot, ABOVE, DOWN, robot.home)
+    # The last joint is the gripper.
+    return (*q[:-1].tolist(), 0.0)
+
+
+def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
+    """Hands closed above the floor; the box on the floor, turned at random, its target around it."""
+    above, low, high = (
+        np.array(x) for x in (_above(robot), robot.position_low, robot.position_high)
+    )
+    away = SPREAD * rng.uniform(-1.0, 1.0, (n, len(above)))
+    away[:, -1] = 0.0
+    place, goal, missing = np.zeros((n, 3)), np.zeros((n, 3)), np.arange(n)
+    place[:, 2] = goal[:, 2] = HALF_HEIGHT
+    while len(missing):
+        place[missing, :2], goal[missing, :2] = rng.uniform(*AREA, (2, len(missing), 2))
+        apart = np.linalg.norm(goal[missing] - place[missing], axis=1)
+        missing = missing[(apart < APART[0]) | (apart > APART[1])]
+    yaw = rng.uniform(-np.pi / 4, np.pi / 4, n)
+    turn = np.stack([np.cos(0.5 * yaw), 0.0 * yaw, 0.0 * yaw, np.sin(0.5 * yaw)], axis=1)
+    return Start(
+        joint_position=np.clip(above + away, low, high),
+        goal={"position_w": goal, "start_w": place},
+        pose_w={"object": np.concatenate([place, turn], axis=1)},
+    )
+
+
+def _to_object(scene: Scene) -> np.ndarray:
+    return scene.sensor["object_position_w"] - scene.sensor["tool_position_w"]
+
+
+def _error(scene: Scene) -> np.ndarray:
+    return scene.goal["position_w"] - scene.sensor["object_position_w"]
+
+
+def observe(scene: Scene) -> list[np.ndarray]:
+    """Actor rows in the order of `entries`."""
+    sensor, n = scene.sensor, len(scene.joint_position)
+    rotations = [rot_from_quat(sensor[k]).reshape(n, 9) for k in ("tool_quat_w", "object_quat_w")]
+    return [
+        scene.joint_position, scene.joint_velocity, sensor["tool_position_w"], *rotations,
+        _to_object(scene), _error(scene),
+    ]  # fmt: skip
+
+
+def privileged(scene: Scene) -> np.ndarray:
+    """What the critic sees beside the actor's rows without noise: the box's motion, the push (N, 9).
+
+    Friction and mass are among the randomised parameters, which the simulator adds.
+    """
+    s = scene.sensor
+    force = np.tanh(0.05 * s["push_force_w"])
+    return np.concatenate(
+        [s["object_velocity_w"], 0.2 * s["object_angular_velocity_w"], force], axis=1
+    )
+
+
+def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """Closeness of tool and box, of box and target, and smooth actions [N].
+
+    ::
+
+        r = 0.25 c(|tool - box|) + 2 c(|box - target|) + 0.5 arrived - 0.005 |a - a_before|^2
+        c(d) = 1 - tanh(5 d)
+    """
+    near = 1.0 - np.tanh(5.0 * np.linalg.norm(_to_object(scene), axis=1))
+    distance = np.linalg.norm(_error(scene), axis=1)
+    change = ((action - previous) ** 2).sum(1)
+    pushed = 2.0 * (1.0 - np.tanh(5.0 * distance)) + 0.5 * (distance < REACHED)
+    return 0.25 * near + pushed - 0.005 * change
+
+
+def failed(scene: Scene) -> np.ndarray:
+    """The box is out of reach [N]."""
+    middle = np.mean(AREA, axis=0)
+    return np.linalg.norm(scene.sensor["object_position_w"][:, :2] - middle, axis=1) > LOST
+
+
+def measures(scene: Scene) -> dict[str, np.ndarray]:
+    """`error`: distance of the box from its target [m]; `moved`: from where it started [m] (N)."""
+    moved = scene.sensor["object_position_w"] - scene.goal["start_w"]
+    return {"error": np.linalg.norm(_error(scene), axis=1), "moved": np.linalg.norm(moved, axis=1)}
+
+
+def succeeded(scene: Scene) -> np.ndarray:
+    """Whether the box is within REACHED of its target [N]."""
+    return np.linalg.norm(_error(scene), axis=1) <= REACHED
+
+
+def failures(scene: Scene) -> dict[str, np.ndarray]:
+    """What became of the others at the end: never moved, out of reach, or elsewhere (N)."""
+    short, lost = ~succeeded(scene), failed(scene)
+    still = measures(scene)["moved"] < MOVED
+    return {
+        "never moved the box": short & still,
+        "pushed out of reach": short & lost,
+        "moved, not to the target": short & ~still & ~lost,
+    }
