@@ -74,7 +74,11 @@ def strips(
         }
         np.savez(folder / "courses.npz", allow_pickle=False, **arrays)
         for backend in (wanted,) if wanted else BACKENDS:
-            reason = _drawn_apart(folder, backend)
+            try:
+                reason = _drawn_apart(folder, backend)
+            except KeyboardInterrupt:
+                # What the pictures are for has been finished, and is not to be lost for their sake.
+                return [], "interrupted"
             if reason is None:
                 return [(folder / f"{k}.png").read_bytes() for k in range(len(courses))], ""
             reasons.append(f"{backend}: {reason}")

@@ -192,6 +192,15 @@ def test_pictures_are_drawn_or_the_reason_is_given(monkeypatch: pytest.MonkeyPat
     assert "\n" not in reason
 
 
+def test_ctrl_c_while_drawing_leaves_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any, **keywords: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(arm_pictures.subprocess, "run", interrupted)
+    model = toy_setting().simulator(1).model
+    assert strips(model, [np.zeros((3, model.nq))], [None]) == ([], "interrupted")
+
+
 def test_the_command_writes_a_folder(
     arm_path: Path,
     tmp_path: Path,
