@@ -230,7 +230,7 @@ def evaluate_arm(
         nominal: the robot as its file says, without delay; else drawn over the training's whole range. Noise acts
             in both.
         other_robot: move a robot of another name than the policy's all the same.
-        traced: episodes of each BLOCK whose course is kept.
+        traced: episodes whose course is kept, the first ones.
         controller: given a number of robots, acts in place of the policy's own controller.
         told: told how much is done.
 
@@ -296,7 +296,7 @@ def run_blocks(
                     setting.simulator(n),
                     steps=steps,
                     seed=block_seed(seed, len(parts)),
-                    traced=traced,
+                    traced=max(0, traced - begin),
                     progress=lambda t, n=n, begin=begin: told(
                         begin * steps + n * t, episodes * steps
                     ),

@@ -35,6 +35,8 @@ from alula.policies.onnx_file import Policy
 from alula.robots.arm import Arm
 from alula.sim.arm_config import ArmRandomization
 
+TRACED = 2048
+"""Episodes as trained among which those to show are found."""
 SWEEP_EPISODES = 64
 """Episodes at each point of the robustness map."""
 MASSES = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -140,7 +142,7 @@ def run_arm_study(
         for what, sim, nominal in parts:
             run = evaluate_arm(
                 policy, name=name, sim=sim, robot=robot, episodes=episodes, seed=seed, steps=steps, nominal=nominal,
-                other_robot=other_robot, traced=BLOCK if not runs else 0, told=partial(note, what),
+                other_robot=other_robot, traced=0 if runs else TRACED, told=partial(note, what),
             )  # fmt: skip
             runs.append(run)
             if run[0].interrupted:

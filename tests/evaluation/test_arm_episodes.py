@@ -108,11 +108,13 @@ def test_blocks_are_seeded_apart_and_joined(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(arm_evaluate, "BLOCK", 4)
     told: list[tuple[int, int]] = []
     whole = run_blocks(
-        lambda n: still, toy_setting(), episodes=10, steps=5, seed=3, traced=1,
+        lambda n: still, toy_setting(), episodes=10, steps=5, seed=3, traced=5,
         told=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert whole.n == 10
-    assert whole.qpos.shape == (6, 3, 8)
+    # the course of the first five, over the edge of a block
+    assert whole.qpos.shape == (6, 5, 8)
+    assert whole.goal["angle"][:, 0] == pytest.approx([0, 0.1, 0.3, 0, 0])
     assert told[0] == (4, 50)
     assert told[-1] == (50, 50)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
