@@ -10,7 +10,8 @@ from alula.errors import AlulaError
 from alula.robots.arm import load_arm
 from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
-from alula.tasks import lift
+from alula.tasks import lift, reach
+from alula.training.config import PpoConfig
 
 CONFIG = ArmSimConfig(
     randomization=ArmRandomization(actuator_lag=(0.01, 0.01), actuator_delay=(0.01, 0.01))
@@ -86,22 +87,22 @@ def test_a_reset_forgets_the_count() -> None:
     assert (simulator.diverged, simulator.last_divergence) == (0, "")
 
 
-def test_physics_that_is_unstable_by_itself(
+def too_stiff(spec) -> None:
+    """Explicit integration of servos that it cannot hold."""
+    spec.option.integrator = 0
+    for actuator in spec.actuators:
+        actuator.gainprm[0] *= 100.0
+        actuator.biasprm[1:3] *= 100.0
+    for joint in spec.joints:
+        joint.actfrclimited = 0
+
+
+def test_unstable_physics_blows_up_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Explicit integration of servos that are too stiff for it blows up, many times, and it goes on."""
     monkeypatch.chdir(tmp_path)
-
-    def explicit(spec) -> None:
-        spec.option.integrator = 0
-        for actuator in spec.actuators:
-            actuator.gainprm[0] *= 100.0
-            actuator.biasprm[1:3] *= 100.0
-        for joint in spec.joints:
-            joint.actfrclimited = 0
-
     config = replace(ArmSimConfig(), substeps=1)
-    simulator = MujocoArm(load_arm("panda"), lift, config, 6, edit=explicit)
+    simulator = MujocoArm(load_arm("panda"), lift, config, 6, edit=too_stiff)
     simulator.reset(0)
     rng = np.random.default_rng(0)
     for _ in range(60):
@@ -112,3 +113,16 @@ def test_physics_that_is_unstable_by_itself(
     assert simulator.last_divergence.startswith("environment ")
     # MuJoCo would write its warnings into a file here
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_meets_divergence_counts_it_and_goes_on() -> None:
+    ppo = pytest.importorskip("alula.training.ppo", reason="torch is not installed")
+    config = replace(ArmSimConfig(), substeps=1)
+    simulator = MujocoArm(load_arm("ur5e"), reach, config, 8, edit=too_stiff)
+    settings = PpoConfig(n_envs=8, updates=3, rollout_steps=32, epochs=1, minibatches=1)
+    learner = ppo.PpoLearner(simulator, settings, 0, n_actions=6)
+    statistics = [learner.update() for _ in range(3)]
+    assert simulator.diverged > 0
+    # in the log they are failures; those of the steps before the first update are in no row
+    assert 0 < sum(s.failed for s in statistics) * 8 * 32 <= simulator.diverged
+    assert all(np.isfinite([s.cost, s.value_loss, s.std]).all() for s in statistics)

@@ -1,6 +1,8 @@
 """Models of other people: another order, other defaults, tendons, keyframes; and what is refused, in one line."""
 
+import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +217,10 @@ def test_a_joint_that_is_neither_hinge_nor_slide_is_refused() -> None:
     with pytest.raises(AlulaError, match="wrist_3_joint") as error:
         MujocoArm(replace(arm, model=model), reach, QUIET, 2)
     assert "\n" not in str(error.value)
+
+
+def test_the_warp_back_end_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mujoco_warp", None)
+    monkeypatch.delitem(sys.modules, "alula.sim.mujoco.arm_warp", raising=False)
+    with pytest.raises(AlulaError, match=r"mujoco-warp is not installed; allowed: .*alula\[warp\]"):
+        import_module("alula.sim.mujoco.arm_warp")
