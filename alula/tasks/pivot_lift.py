@@ -2,7 +2,8 @@
 
 The box is wider than the fingers open, both ways, and lies flat on a low table. Pressed and drawn from above it comes over
 the edge; then fingers above and below it can close. What kind of task this is: W. Zhou and D. Held, "Learning to Grasp
-the Ungraspable with Emergent Extrinsic Dexterity" (arXiv 2211.01500). All numbers are chosen.
+the Ungraspable with Emergent Extrinsic Dexterity" (arXiv 2211.01500), at a wall, and arXiv 2503.23120, also at edges. All
+numbers are chosen.
 """
 
 from functools import lru_cache

@@ -17,7 +17,7 @@ from alula.frames import rot_from_quat
 from alula.robots.arm import Arm, load_arm
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
-from alula.tasks import lift, reach
+from alula.tasks import insert, lift, pivot_lift, push, reach
 
 HERE = Path(__file__).parent
 flying = run_path(str(HERE / "flying.py"))
@@ -245,7 +245,10 @@ def test_an_arm_brings_its_tool_to_a_pose(tmp_path):
     assert sim.position == pytest.approx(wanted, abs=5e-3)
 
 
-@pytest.mark.parametrize(("task", "name"), [(reach, "panda"), (reach, "ur5e"), (lift, "panda")])
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [(reach, "ur5e"), *((t, "panda") for t in (reach, lift, push, insert, pivot_lift))],
+)
 def test_the_robot_sees_what_the_policy_saw_in_training(task, name):
     """Every entry of the tasks, from joints, goal and object's pose alone, is the simulator's own."""
     robot = load_arm(name)
@@ -258,6 +261,9 @@ def test_the_robot_sees_what_the_policy_saw_in_training(task, name):
     for k in range(4):
         values = {"joint_position": scene.joint_position, "joint_velocity": scene.joint_velocity}
         values |= {f"goal_{n}": v for n, v in scene.goal.items()}
+        if "hole_bias_w" in scene.goal:
+            # What is told of the hole is off, in flight as in training.
+            values["goal_position_w"] = scene.goal["position_w"] + scene.goal["hole_bias_w"]
         values |= {n: v for n, v in scene.sensor.items() if n in OBJECT}
         given = {n: Sample(value=v[k].astype(float), stamp=0.0) for n, v in values.items()}
         found = [known[e.name][1](given, None, 0.0) for e in entries]
