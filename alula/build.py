@@ -148,6 +148,8 @@ def build_learner(preset: Preset, robot: Robot, seed: int) -> "Learner":
 
                 return PpoLearner(simulator, algo, seed, **knowledge)
             case SacConfig():
+                if knowledge.pop("assisting_actions", 0):
+                    raise AlulaError(f"preset {preset.name}: assisting actions are for PPO")
                 from alula.training.sac import SacLearner
 
                 return SacLearner(simulator, algo, seed, **knowledge)
@@ -168,7 +170,10 @@ def _learned_from(
         from alula.sim.mujoco.arm import MujocoArm
 
         joints = len(robot.joint_names)
-        return MujocoArm(robot, task, sim, algo.n_envs), {"n_actions": joints}
+        return MujocoArm(robot, task, sim, algo.n_envs, staggered=True), {
+            "n_actions": joints,
+            "assisting_actions": sim.assisting_actions,
+        }
     assert isinstance(robot, Multirotor)
     assert isinstance(sim, SimConfig)
     rotors = robot.n_rotors

@@ -40,7 +40,8 @@ ARM_RANDOMIZED = ArmRandomization(
 """What datasheets and identifications of one and the same arm differ by, and a little more."""
 
 ARM_PPO = PpoConfig(
-    n_envs=128, updates=150, hidden=(128, 128), critic_hidden=(128, 128), gamma=0.97, initial_std=0.4
+    n_envs=256, updates=250, rollout_steps=32, epochs=3, minibatches=16, hidden=(128, 128), critic_hidden=(128, 128),
+    gamma=0.97, initial_std=0.4,
 )  # fmt: skip
 
 PRESETS: tuple[Preset, ...] = (
@@ -84,8 +85,18 @@ PRESETS: tuple[Preset, ...] = (
         about="the default's task and robot, learned without gradients of the simulator",
         robot="crazyflie",
         task="hover",
-        sim=SimConfig(randomization=RANDOMIZED),
-        algo=PpoConfig(learning_rate=2e-3, initial_std=0.3),
+        sim=SimConfig(randomization=RANDOMIZED, history=16),
+        algo=PpoConfig(
+            n_envs=256,
+            updates=200,
+            rollout_steps=64,
+            epochs=3,
+            minibatches=16,
+            learning_rate=1.2e-3,
+            gamma=0.97,
+            history_weight=0.07,
+            initial_std=0.3,
+        ),
     ),
     Preset(
         name="panda-reach",

@@ -37,8 +37,9 @@ class Setting:
     """Change of the model."""
 
     def simulator(self, n: int) -> MujocoArm:
-        """N environments in which an ended episode stays ended."""
-        return MujocoArm(self.robot, self.task, self.config, n, auto_reset=False, edit=self.edit)
+        """N environments in which an ended episode stays ended, and nothing helps the robot."""
+        config = replace(self.config, assisting_force=0.0)
+        return MujocoArm(self.robot, self.task, config, n, auto_reset=False, edit=self.edit)
 
 
 def other_physics(setting: Setting) -> Setting:

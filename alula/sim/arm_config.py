@@ -63,6 +63,9 @@ class ArmSimConfig:
     """joint_position_delta: each step moves the servos' targets; joint_torque: beside what holds the links up."""
     action_scale: float = 0.5
     """Action 1: the share of a joint's largest speed at which its target moves, or of its largest torque [-]."""
+    assisting_force: float = 0.0
+    """Three further actions push the body `object`, at 1 with this force, as far as the simulator's `assistance` goes, for
+    a policy to find out what is worth doing (privileged actions, arXiv 2502.15442) [N]; 0: there are none."""
     history: int = 1
     """Past actions in the observation [steps]."""
     noise: float = 1.0
@@ -75,8 +78,14 @@ class ArmSimConfig:
         _check("substeps", self.substeps, 1, MAX_SUBSTEPS)
         _check("episode_steps", self.episode_steps, 1, 10_000_000)
         _check("action_scale", self.action_scale, 1e-3, 1.0)
+        _check("assisting_force", self.assisting_force, 0.0, 1000.0)
         _check("history", self.history, 0, 64)
         _check("noise", self.noise, 0.0, 100.0)
+
+    @property
+    def assisting_actions(self) -> int:
+        """Number of further actions P."""
+        return 3 if self.assisting_force > 0.0 else 0
 
     def action_size(self, robot: Arm) -> np.ndarray:
         """What action 1 means: a step of each joint's target [rad or m], or its torque [N m or N] (J)."""

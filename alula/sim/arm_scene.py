@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+OBJECT = "object"
+"""Name of the body that a task is about, where it is about one."""
 ToolPose = Callable[[np.ndarray], np.ndarray]
 """Joint positions [rad or m] (n, J) to the tool's position [m] and quaternion, scalar first, in the world (n, 7)."""
 

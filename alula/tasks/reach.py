@@ -71,18 +71,20 @@ def privileged(scene: Scene) -> np.ndarray:
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Closeness of the tool, slow joints and smooth actions; 1 at best [N].
+    """Closeness of the tool from afar and within a centimetre, slow joints and smooth actions [N].
 
     ::
 
-        r = 1 - sqrt(|e|^2 + 0.01^2) / 0.3 - 0.2 sqrt(|phi|^2 + 0.1^2) - 0.01 |a - a_before|^2 - 0.002 |qd|^2
+        d = sqrt(|e|^2 + 0.01^2)
+        r = 1 - d / 0.3 + (1 - tanh(d / 0.02)) / 2 - 0.2 sqrt(|phi|^2 + 0.1^2) - 0.01 |a - a_before|^2 - 0.002 |qd|^2
     """
     position, rotation = _errors(scene)
     distance = np.sqrt((position**2).sum(1) + 0.01**2)
     angle = np.sqrt((rotation**2).sum(1) + 0.1**2)
     change = ((action - previous) ** 2).sum(1)
     speed = (scene.joint_velocity**2).sum(1)
-    return 1.0 - distance / 0.3 - 0.2 * angle - 0.01 * change - 0.002 * speed
+    close = 1.0 - distance / 0.3 + 0.5 * (1.0 - np.tanh(distance / 0.02))
+    return close - 0.2 * angle - 0.01 * change - 0.002 * speed
 
 
 def failed(scene: Scene) -> np.ndarray:

@@ -43,9 +43,12 @@ def test_reach_is_rewarded_by_its_formula() -> None:
     scene = reach_scene([[0.4, 0.0, 0.5], [0.4, 0.3, 0.5]], [[HALF, 0, 0, HALF]] * 2, speed=0.5)
     action, previous = np.full((2, 6), 0.5), np.full((2, 6), 0.25)
     # 1 - 0.01 / 0.3 - 0.2 * 0.1 - 0.01 * 6 / 16 - 0.002 * 6 / 4; 0.3 m away: sqrt(0.3^2 + 0.01^2) = 0.3001666
+    # (1 - tanh(0.01 / 0.02)) / 2 = 0.2689414; 0.3 m away nothing
     common = 1.0 - 0.02 - 0.00375 - 0.003
     np.testing.assert_allclose(
-        reach.reward(scene, action, previous), [common - 0.0333333, common - 1.0005554], atol=1e-6
+        reach.reward(scene, action, previous),
+        [common - 0.0333333 + 0.2689414, common - 1.0005554],
+        atol=1e-6,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from alula.errors import AlulaError
 from alula.robots.arm import LEASH, Arm
 from alula.sim.arm_config import ArmSimConfig
-from alula.sim.arm_scene import Scene
+from alula.sim.arm_scene import OBJECT, Scene
 from alula.sim.mujoco.arm_model import Edit, Joints, build_arm_model
 from alula.sim.mujoco.arm_randomize import Randomizer
 from alula.sim.mujoco.physics import Physics, ThreadedPhysics
@@ -41,10 +41,14 @@ class MujocoArm:
         *,
         auto_reset: bool = True,
         strict: bool = False,
+        staggered: bool = False,
         threads: int | None = None,
         edit: Edit | None = None,
     ) -> None:
         """Build scene and threads; `edit` changes the model before it is compiled.
+
+        `staggered` lets the first episodes after a reset have a random part of their time behind them, so that not all
+        end at once.
 
         Raises:
             AlulaError: the robot has no model or home, the model does not compile, or names do not match.
@@ -52,11 +56,13 @@ class MujocoArm:
         if n_envs < 1:
             raise AlulaError(f"n_envs is {n_envs}; allowed: >= 1")
         self.robot, self.task, self.config = robot, task, config
-        self.auto_reset, self.strict = auto_reset, strict
+        self.auto_reset, self.strict, self._staggered = auto_reset, strict, staggered
         self.diverged, self.last_divergence = 0, ""
         self.model = build_arm_model(robot, task, config, edit)
         self._joints = Joints(self.model, robot, config)
         self._physics = self._make_physics(n_envs, threads)
+        self.assistance = 0.0
+        self._object = self._find_object() if config.assisting_actions else 0
         self._randomizer = Randomizer(self._physics, self.model, n_envs, config.randomization)
         self._still = mujoco.MjData(self.model)
         self._tool = self.model.site(robot.tool).id
@@ -91,8 +97,16 @@ class MujocoArm:
 
     @property
     def n_actions(self) -> int:
-        """Number of actions A."""
-        return self._target.shape[1]
+        """Number of actions A + P."""
+        return self._target.shape[1] + self.config.assisting_actions
+
+    def _find_object(self) -> int:
+        try:
+            return self.model.body(OBJECT).id
+        except KeyError:
+            raise AlulaError(
+                f"task {self.task.NAME!r} has no body {OBJECT!r}; allowed: assisting_force 0"
+            ) from None
 
     @property
     def qpos(self) -> np.ndarray:
@@ -123,20 +137,25 @@ class MujocoArm:
         self.diverged, self.last_divergence = 0, ""
         self._started = True
         self._begin(self._index)
+        if self._staggered:
+            self._steps[:] = self._rng.integers(0, self.config.episode_steps, self.n_envs)
         return self._observe(self._index)
 
     def step(self, action: np.ndarray) -> Transition:
-        """Apply actions [N, A] in [-1, 1] for one `control_dt`; larger ones are clipped, NaN refused.
+        """Apply actions [N, A + P] in [-1, 1] for one `control_dt`; larger ones are clipped, NaN refused.
+
+        The last P are the assisting ones, where the setting has them.
 
         Raises:
             AlulaError: step before reset, an action of another shape or not finite, a diverged one where `strict`.
         """
         if not self._started:
             raise AlulaError("step before reset; allowed: reset(seed) first")
-        shape = self._target.shape
+        shape = (self.n_envs, self.n_actions)
         if np.shape(action) != shape or not np.isfinite(action).all():
             raise AlulaError(f"action has shape {np.shape(action)}; allowed: {shape}, finite")
         action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
+        action = self._assist(action)
         self._command(action)
         self._steps += 1
         lost = self._advance()
@@ -168,6 +187,14 @@ class MujocoArm:
             final_observation=final,
             final_privileged=final_privileged,
         )
+
+    def _assist(self, action: np.ndarray) -> np.ndarray:
+        """Push the object; the actions of the robot [N, A]."""
+        own = self._target.shape[1]
+        if self.config.assisting_actions:
+            force = self.assistance * self.config.assisting_force * action[:, own:]
+            self._physics.xfrc_applied[:, self._object, :3] = force
+        return action[:, :own]
 
     def _command(self, action: np.ndarray) -> None:
         """Actions to the actuators' controls."""
@@ -264,8 +291,10 @@ class MujocoArm:
     def _privileged(self, ids: np.ndarray, scene: Scene, true: np.ndarray) -> np.ndarray:
         time_left = 1.0 - self._steps[ids, None] / self.config.episode_steps
         lag = self._target[ids] - scene.joint_position
+        assistance = np.full((len(ids), 1 if self.config.assisting_actions else 0), self.assistance)
         return np.concatenate(
-            [true, self.task.privileged(scene), lag, self._past[ids, -1], time_left, self._randomizer.privileged[ids]],
+            [true, self.task.privileged(scene), lag, self._past[ids, -1], time_left, assistance,
+             self._randomizer.privileged[ids]],
             axis=1, dtype=np.float32,
         )  # fmt: skip
 

@@ -24,7 +24,7 @@ except ImportError:
         "mujoco-warp is not installed; allowed: after pip install 'alula[warp]'"
     ) from None
 
-STATE = ("qpos", "qvel", "ctrl", "act", "history")
+STATE = ("qpos", "qvel", "ctrl", "act", "history", "xfrc_applied")
 DERIVED = (
     "body_subtreemass", "body_invweight0", "dof_invweight0", "tendon_invweight0", "actuator_acc0",
 )  # fmt: skip
@@ -59,6 +59,7 @@ class WarpPhysics:
         self.qpos, self.qvel = np.zeros((n_envs, model.nq)), np.zeros((n_envs, model.nv))
         self.ctrl, self.act = np.zeros((n_envs, model.nu)), np.zeros((n_envs, model.na))
         self.history = np.zeros((n_envs, model.nhistory))
+        self.xfrc_applied = np.zeros((n_envs, model.nbody, 6))
         self.sensordata = np.zeros((n_envs, model.nsensordata))
         late = model.sensor_needstage == int(mujoco.mjtStage.mjSTAGE_ACC)
         self._late = np.repeat(late, model.sensor_dim)

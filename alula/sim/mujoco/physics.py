@@ -34,6 +34,8 @@ class Physics(Protocol):
     """States of the actuators (N, na)."""
     history: np.ndarray
     """Past controls of delayed actuators (N, nhistory)."""
+    xfrc_applied: np.ndarray
+    """Forces [N] and torques [N m] on bodies, at their centres, in the world (N, nbody, 6)."""
     sensordata: np.ndarray
     """Values of the model's sensors (N, nsensordata), to be read only."""
 
@@ -75,6 +77,7 @@ class ThreadedPhysics:
         self.qpos, self.qvel, self.ctrl, self.act, self.history, self.sensordata = (
             batch.bind(name) for name in ("qpos", "qvel", "ctrl", "act", "history", "sensordata")
         )
+        self.xfrc_applied = batch.bind("xfrc_applied")
 
     def expand(self, name: str) -> np.ndarray:
         """As `Physics.expand`."""

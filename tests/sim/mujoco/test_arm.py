@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from alula.errors import AlulaError
 from alula.presets import ARM_RANDOMIZED
 from alula.robots.arm import LEASH, load_arm
 from alula.sim.arm_config import ArmRandomization, ArmSimConfig
@@ -251,3 +252,49 @@ def test_the_scene_is_a_copy() -> None:
     push(simulator, 1.0, 5)
     assert scene.joint_velocity[0, 0] == 0.0
     assert simulator.scene.joint_velocity[0, 0] > 0.0
+
+
+def test_staggered_episodes_do_not_all_end_at_once():
+    config = ArmSimConfig(episode_steps=20)
+    ends = []
+    for staggered in (False, True):
+        sim = MujocoArm(load_arm("ur5e"), reach, config, 16, staggered=staggered)
+        sim.reset(0)
+        still = np.zeros((16, 6), np.float32)
+        ends.append(np.stack([sim.step(still).truncated for _ in range(40)]))
+    assert ends[0][[19, 39]].all()
+    assert ends[0].sum() == 32
+    # Each ends once at some time in the first 20 steps, and again 20 steps later.
+    assert (ends[1][:20].sum(axis=0) == 1).all()
+    assert (ends[1][:20] == ends[1][20:]).all()
+    assert len(np.unique(ends[1][:20].argmax(axis=0))) > 5
+
+
+def test_assisting_actions_push_the_object_as_far_as_the_assistance_goes():
+    # A cube of 0.1 kg: 0.981 N hold it up; with 2 N at action 1 and all of the assistance that is action 0.4905.
+    config = ArmSimConfig(assisting_force=2.0, noise=0.0)
+    sim = MujocoArm(load_arm("panda"), lift, config, 2)
+    assert sim.n_actions == 8 + 3
+    heights = {}
+    for assistance in (1.0, 0.5, 0.0):
+        sim.reset(0)
+        sim.assistance = assistance
+        action = np.zeros((2, 11), np.float32)
+        action[0, 10] = 1.0
+        for _ in range(10):
+            sim.step(action)
+        heights[assistance] = sim.scene.sensor["object_position_w"][:, 2]
+    # 0.2 s up with (2 - 0.981) / 0.1 = 10.19 m/s^2 is 0.204 m; with 1 N, 0.19 m/s^2, 3.8 mm; the other cube stays.
+    assert heights[1.0][0] - 0.02 == pytest.approx(0.5 * 10.19 * 0.2**2, rel=0.03)
+    assert heights[0.5][0] - 0.02 == pytest.approx(0.5 * 0.19 * 0.2**2, abs=5e-4)
+    assert heights[0.0][0] == pytest.approx(0.02, abs=5e-4)
+    assert heights[1.0][1] == pytest.approx(0.02, abs=5e-4)
+    # Nothing of it is left in the next episode.
+    sim.reset(0)
+    sim.step(np.zeros((2, 11), np.float32))
+    assert sim.scene.sensor["object_position_w"][:, 2] == pytest.approx(0.02, abs=5e-4)
+
+
+def test_assistance_needs_an_object():
+    with pytest.raises(AlulaError, match="'reach' has no body 'object'"):
+        MujocoArm(load_arm("ur5e"), reach, ArmSimConfig(assisting_force=1.0), 1)
