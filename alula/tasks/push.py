@@ -149,14 +149,14 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
 
     ::
 
-        r = 0.25 c(|tool - box|) + 2 c(|box - target|) + 0.5 arrived - 0.005 |a - a_before|^2
+        r = 0.5 c(|tool - box|) + 2 c(|box - target|) + 0.5 arrived - 0.005 |a - a_before|^2
         c(d) = 1 - tanh(5 d)
     """
     near = 1.0 - np.tanh(5.0 * np.linalg.norm(_to_object(scene), axis=1))
     distance = np.linalg.norm(_error(scene), axis=1)
     change = ((action - previous) ** 2).sum(1)
     pushed = 2.0 * (1.0 - np.tanh(5.0 * distance)) + 0.5 * (distance < REACHED)
-    return 0.25 * near + pushed - 0.005 * change
+    return 0.5 * near + pushed - 0.005 * change
 
 
 def failed(scene: Scene) -> np.ndarray:

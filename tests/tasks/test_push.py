@@ -53,12 +53,12 @@ def test_rows_and_entries_fit_together():
 def test_the_reward_by_hand():
     # tool 0.1 m from the box, the box 0.2 m from its target, actions changed by 1 in all 8
     s = scene((0.4, 0.0, 0.02), (0.5, 0.0, 0.02), (0.5, 0.2, 0.02))
-    # 0.25 (1 - tanh 0.5) + 2 (1 - tanh 1) - 0.04; tanh 0.5 = 0.4621172, tanh 1 = 0.7615942
-    expected = 0.25 * 0.5378828 + 2.0 * 0.2384058 - 0.04
+    # 0.5 (1 - tanh 0.5) + 2 (1 - tanh 1) - 0.04; tanh 0.5 = 0.4621172, tanh 1 = 0.7615942
+    expected = 0.5 * 0.5378828 + 2.0 * 0.2384058 - 0.04
     assert push.reward(s, np.ones((1, 8)), np.zeros((1, 8))) == pytest.approx(expected, abs=1e-6)
-    # there and at the target: 0.25 + 2 + 0.5
+    # there and at the target: 0.5 + 2 + 0.5
     s = scene((0.5, 0.2, 0.02), (0.5, 0.2, 0.02), (0.5, 0.2, 0.02))
-    assert push.reward(s, np.ones((1, 8)), np.ones((1, 8))) == pytest.approx(2.75)
+    assert push.reward(s, np.ones((1, 8)), np.ones((1, 8))) == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(
