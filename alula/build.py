@@ -1,6 +1,7 @@
 """From plain settings to working objects; the only file that knows every choice."""
 
 from dataclasses import asdict, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, assert_never, get_args, get_type_hints
@@ -9,6 +10,7 @@ import numpy as np
 
 from alula.errors import AlulaError
 from alula.policies.contract import ACTION_HISTORY, ActionEntry, Contract, ObservationEntry
+from alula.policies.network import Network
 from alula.presets import Preset, TaskName
 from alula.robots.arm import Arm, known_arms, load_arm
 from alula.robots.files import read_table
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from alula.training.learner import Learner
 
 Robot = Multirotor | Arm
+CLONED_FROM = 64
+"""Environments in which a scripted controller is watched."""
 SimName = Literal["multirotor", "mujoco"]
 Settings = TypeVar("Settings")
 
@@ -161,6 +165,30 @@ def build_learner(preset: Preset, robot: Robot, seed: int) -> "Learner":
         ) from None
 
 
+def build_base(preset: Preset, robot: Robot, task: ModuleType) -> Network | None:
+    """The clone of the preset's scripted controller, the same in every run; None where it has none.
+
+    Raises:
+        AlulaError: a scripted controller for another robot, or a learner that corrects none.
+    """
+    match preset.base:
+        case "none":
+            return None
+        case "insert":
+            from alula.sim.mujoco.arm import MujocoArm
+            from alula.tasks.insert_base import base_action
+            from alula.training.residual import clone
+
+            sim, algo = preset.sim, preset.algo
+            if not isinstance(sim, ArmSimConfig) or not isinstance(robot, Arm):
+                raise AlulaError(f"preset {preset.name}: the base {preset.base!r} is for arms")
+            simulator = MujocoArm(robot, task, sim, CLONED_FROM, staggered=True)
+            scripted = partial(base_action, robot=robot, config=sim)
+            return clone(scripted, simulator, hidden=algo.hidden).network
+        case _:
+            assert_never(preset.base)
+
+
 def _learned_from(
     preset: Preset, robot: Robot, task: ModuleType
 ) -> tuple[Simulator, dict[str, Any]]:
@@ -169,10 +197,11 @@ def _learned_from(
     if isinstance(robot, Arm) and isinstance(sim, ArmSimConfig):
         from alula.sim.mujoco.arm import MujocoArm
 
-        joints = len(robot.joint_names)
-        return MujocoArm(robot, task, sim, algo.n_envs, staggered=True), {
-            "n_actions": joints,
+        simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True)
+        return simulator, {
+            "n_actions": len(robot.joint_names),
             "assisting_actions": sim.assisting_actions,
+            "base": build_base(preset, robot, task),
         }
     assert isinstance(robot, Multirotor)
     assert isinstance(sim, SimConfig)

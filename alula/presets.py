@@ -11,6 +11,8 @@ from alula.training.config import PpoConfig, SacConfig, ShortHorizonConfig
 
 TaskName = Literal["hover", "track", "reach", "lift", "push", "insert", "pivot_lift"]
 
+BaseName = Literal["none", "insert"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
@@ -26,6 +28,8 @@ class Preset:
     """Task."""
     sim: SimConfig | ArmSimConfig = field(default_factory=SimConfig)
     """Setting of the episodes; its kind is that of the robot: a vehicle or an arm."""
+    base: BaseName = "none"
+    """Scripted controller that a learner in torch corrects: cloned into a network, then frozen."""
     algo: ShortHorizonConfig | PpoConfig | SacConfig = field(default_factory=ShortHorizonConfig)
     """Learner."""
 

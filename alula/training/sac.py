@@ -36,6 +36,7 @@ from alula.sim.protocol import Simulator, Transition
 from alula.training.config import SacConfig
 from alula.training.layers import Mlp, Normalizer, policy_network, squash
 from alula.training.replay import Batch, Replay
+from alula.training.residual import Corrected
 
 LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 LOG_STD = (-10.0, 2.0)
@@ -141,6 +142,7 @@ class SacLearner:
         first_action: float = 0.0,
         scale: Sequence[float] = (),
         past_actions: int = 0,
+        base: Network | None = None,
         device: str = "cpu",
     ) -> None:
         """Start all environments and fill the replay with `warmup_steps` transitions.
@@ -154,6 +156,7 @@ class SacLearner:
             scale: reciprocal size of the first columns of the actor's observation where it is known; the others'
                 mean and spread are measured.
             past_actions: last columns of the actor's observation that hold past actions.
+            base: frozen policy that the actor corrects (see `training/residual.py`); its normaliser serves both.
             device: where networks and replay lie.
         """
         self.config, self.simulator, self.device = config, simulator, device
@@ -162,10 +165,11 @@ class SacLearner:
         self._random = torch.Generator(device).manual_seed(seed)
         observation, seen = self._now = self._begin()
         o, q = observation.shape[1], seen.shape[1]
-        self.actor = Mlp((o, *config.hidden, 2 * n_actions), self._random, last=0.01)
+        actor = Mlp((o, *config.hidden, 2 * n_actions), self._random, last=0.01)
         # z whose squash is the first action; log s is zero
         z = first_action / math.sqrt(1.0 - first_action * first_action)
-        torch.nn.init.constant_(self.actor.layers[-1].bias[:n_actions], z)
+        torch.nn.init.constant_(actor.layers[-1].bias[:n_actions], 0.0 if base else z)
+        self.actor = Corrected(base, actor) if base else actor
         sizes = (q + n_actions, *config.critic_hidden, 2 if config.distributional else 1)
         self.critics = [Mlp(sizes, self._random, last=1.0) for _ in range(2)]
         self.targets = copy.deepcopy(self.critics)
@@ -190,6 +194,8 @@ class SacLearner:
         self.actor_normalizer = Normalizer(o, config.observation_clip, scale, device)
         # The history's many noisy inputs speak together; at full weight they drown the rest.
         self.actor_normalizer.weight[o - past_actions :] = config.history_weight
+        if base is not None:
+            self.actor_normalizer = Normalizer.frozen(base.mean, base.scale, base.clip, device)
         self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
         n_privileged = q if config.privileged else 0
         self.replay = Replay(config.replay_size, o, n_privileged, n_actions, device)

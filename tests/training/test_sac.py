@@ -13,7 +13,7 @@ from alula.policies.onnx_file import load_policy  # noqa: E402
 from alula.presets import get_preset  # noqa: E402
 from alula.sim.protocol import Transition  # noqa: E402
 from alula.training.config import SacConfig  # noqa: E402
-from alula.training.layers import squash  # noqa: E402
+from alula.training.layers import Mlp, Normalizer, policy_network, squash  # noqa: E402
 from alula.training.replay import Batch  # noqa: E402
 from alula.training.run import train  # noqa: E402
 from alula.training.sac import (  # noqa: E402
@@ -335,3 +335,18 @@ def test_a_run_leaves_a_policy_that_flies_on_after_an_interrupt(tmp_path, monkey
     assert all(
         np.array_equal(a, b) for a, b in zip(network.weights, result.network.weights, strict=True)
     )
+
+
+def test_a_correction_starts_from_its_base():
+    # squash(0.3 x) by relu(x) and relu(-x)
+    random = torch.Generator().manual_seed(0)
+    mlp, normalizer = Mlp((1, 8, 1), random, last=0.0), Normalizer(1, 5.0)
+    with torch.no_grad():
+        mlp.layers[0].weight[:2, 0] = torch.tensor([1.0, -1.0])
+        mlp.layers[1].weight[0, :2] = torch.tensor([0.3, -0.3])
+    base = policy_network(mlp, normalizer)
+    learner = SacLearner(Line(), replace(SMALL, hidden=(16,)), 0, n_actions=1, base=base)
+    x = np.array([[-0.8], [0.8]], np.float32)
+    assert learner.network()(x) == pytest.approx(base(x), abs=0.05)
+    learner.update()
+    assert learner.network()(x) != pytest.approx(base(x), abs=1e-6)
