@@ -92,7 +92,7 @@ PRESETS: tuple[Preset, ...] = (
         sim=SimConfig(randomization=RANDOMIZED, history=16),
         algo=PpoConfig(
             n_envs=256,
-            updates=200,
+            updates=240,
             rollout_steps=64,
             epochs=3,
             minibatches=16,

@@ -193,7 +193,8 @@ def test_only_what_was_seen_is_written():
 def test_command(folder, log, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(log, tmp_path / "joints.csv")
-    command = options.Identify(log=Path("joints.csv"), robot=str(folder / "two.toml"))
+    robot = robot_file(folder, mjcf(friction=False))
+    command = options.Identify(log=Path("joints.csv"), robot=str(robot))
     outcome = commands.identify(command)
     data = json.loads(json.dumps(outcome.data, allow_nan=False))
     assert data["robot_file"] == "joints.toml"
