@@ -19,6 +19,7 @@ from alula.evaluation.study import distance_apart, step_response, sweeps
 from alula.policies.onnx_file import Policy, load_policy
 from alula.presets import PRESETS, get_preset
 from alula.robots.multirotor import load_robot
+from alula.training.config import ShortHorizonConfig
 from alula.training.run import train
 
 HEAD = """| preset | flown | sim | episodes | success | error, last 1 s [cm] | 95th percentile [cm] | RMSE [cm] | time [s] |
@@ -80,7 +81,11 @@ def differences(preset: str, policy: Policy) -> str:
 def main() -> None:
     """Train, evaluate, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--presets", nargs="+", default=[p.name for p in PRESETS])
+    parser.add_argument(
+        "--presets",
+        nargs="+",
+        default=[p.name for p in PRESETS if isinstance(p.algo, ShortHorizonConfig)],
+    )
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()

@@ -20,6 +20,7 @@ from alula.firmware_export.c_export import export_c
 from alula.firmware_export.host import c_max_abs_diff
 from alula.policies.onnx_file import load_policy
 from alula.presets import PRESETS, Preset, get_preset
+from alula.training.config import ShortHorizonConfig
 from alula.training.run import train
 
 FIRST_SEED = 100
@@ -90,7 +91,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--episodes", type=int, default=1000)
-    parser.add_argument("--presets", nargs="*", default=[p.name for p in PRESETS])
+    parser.add_argument(
+        "--presets",
+        nargs="*",
+        default=[p.name for p in PRESETS if isinstance(p.algo, ShortHorizonConfig)],
+    )
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     lines = [

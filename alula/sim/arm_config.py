@@ -63,6 +63,9 @@ class ArmSimConfig:
     """joint_position_delta: each step moves the servos' targets; joint_torque: beside what holds the links up."""
     action_scale: float = 0.5
     """Action 1: the share of a joint's largest speed at which its target moves, or of its largest torque [-]."""
+    gripper_scale: float = 0.0
+    """The same for the last joint where that is a gripper, whose target may run ahead of its fingers: what closes at half of
+    a slow speed is closed by no random actions [-]; 0: as the others."""
     assisting_force: float = 0.0
     """Three further actions push the body `object`, at 1 with this force, as far as the simulator's `assistance` goes, for
     a policy to find out what is worth doing (privileged actions, arXiv 2502.15442) [N]; 0: there are none."""
@@ -78,6 +81,7 @@ class ArmSimConfig:
         _check("substeps", self.substeps, 1, MAX_SUBSTEPS)
         _check("episode_steps", self.episode_steps, 1, 10_000_000)
         _check("action_scale", self.action_scale, 1e-3, 1.0)
+        _check("gripper_scale", self.gripper_scale, 0.0, 100.0)
         _check("assisting_force", self.assisting_force, 0.0, 1000.0)
         _check("history", self.history, 0, 64)
         _check("noise", self.noise, 0.0, 100.0)
@@ -89,9 +93,12 @@ class ArmSimConfig:
 
     def action_size(self, robot: Arm) -> np.ndarray:
         """What action 1 means: a step of each joint's target [rad or m], or its torque [N m or N] (J)."""
+        share = np.full(len(robot.joint_names), self.action_scale)
+        if self.gripper_scale > 0.0:
+            share[-1] = self.gripper_scale
         if self.action == "joint_torque":
-            return self.action_scale * np.array(robot.effort_max)
-        return self.action_scale * self.control_dt * np.array(robot.velocity_max)
+            return share * np.array(robot.effort_max)
+        return share * self.control_dt * np.array(robot.velocity_max)
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:

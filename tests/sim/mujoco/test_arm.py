@@ -298,3 +298,13 @@ def test_assisting_actions_push_the_object_as_far_as_the_assistance_goes():
 def test_assistance_needs_an_object():
     with pytest.raises(AlulaError, match="'reach' has no body 'object'"):
         MujocoArm(load_arm("ur5e"), reach, ArmSimConfig(assisting_force=1.0), 1)
+
+
+def test_a_gripper_may_have_a_scale_of_its_own():
+    robot = load_arm("panda")
+    plain = ArmSimConfig(action_scale=0.5).action_size(robot)
+    own = ArmSimConfig(action_scale=0.5, gripper_scale=8.0).action_size(robot)
+    # 0.5 * 2.175 rad/s * 0.02 s; 0.5 and 8 times 0.05 m/s * 0.02 s
+    assert plain[0] == own[0] == pytest.approx(0.02175)
+    assert plain[-1] == pytest.approx(0.0005)
+    assert own[-1] == pytest.approx(0.008)
