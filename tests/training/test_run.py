@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alula.build import build_robot
 from alula.errors import AlulaError
 from alula.policies.network import Network
 from alula.policies.onnx_file import load_policy
@@ -309,11 +310,17 @@ def test_presets_are_named_once_and_unknown_ones_refused() -> None:
         get_preset("hower")
 
 
-@pytest.mark.parametrize("name", [p.name for p in PRESETS])
-def test_every_preset_trains(tmp_path, name: str) -> None:
-    preset = get_preset(name)
+def named(preset: Preset):
+    # Its script is cloned first.
+    marks = pytest.mark.slow if preset.base != "none" else ()
+    return pytest.param(preset, id=preset.name, marks=marks)
+
+
+@pytest.mark.parametrize("preset", [named(p) for p in PRESETS])
+def test_every_preset_trains(tmp_path, preset: Preset) -> None:
     tiny = replace(preset, algo=replace(preset.algo, updates=2, n_envs=16))
-    assert load_policy(fly(tmp_path, tiny).policy_path).contract.task == preset.task
+    policy = load_policy(fly(tmp_path, tiny).policy_path, robot=build_robot(preset))
+    assert policy.contract.task == preset.task
 
 
 @pytest.mark.slow

@@ -1,0 +1,46 @@
+"""Presets of arms: what their learners begin with."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from alula.build import build_learner, build_robot, build_task
+from alula.errors import AlulaError
+from alula.presets import get_preset
+from alula.sim.arm_config import ArmSimConfig
+from alula.sim.mujoco.arm import MujocoArm
+from alula.tasks.insert_base import base_action
+from alula.training.config import PpoConfig, SacConfig
+
+
+def small(preset):
+    assert isinstance(preset.algo, PpoConfig)
+    algo = replace(preset.algo, n_envs=4, rollout_steps=8, minibatches=2)
+    return replace(preset, algo=algo)
+
+
+@pytest.mark.slow
+def test_insert_begins_as_its_script(tmp_path):
+    preset = small(get_preset("panda-insert"))
+    robot, task, sim = build_robot(preset), build_task(preset.task), preset.sim
+    assert isinstance(sim, ArmSimConfig)
+    learner = build_learner(preset, robot, 0)
+    arms = MujocoArm(robot, task, sim, 64)
+    observation, differences = arms.reset(5), []
+    for _ in range(100):
+        wanted = base_action(observation, robot, sim)
+        differences.append(learner.network()(observation) - wanted)
+        observation = arms.step(wanted.astype(np.float32)).observation
+    assert np.sqrt(np.mean(np.square(differences))) < 0.1
+
+
+def test_assisting_actions_are_for_ppo():
+    preset = get_preset("panda-pivot-lift")
+    assert isinstance(preset.sim, ArmSimConfig)
+    sim = replace(preset.sim, assisting_force=1.0)
+    other = replace(preset, sim=sim, algo=SacConfig(n_envs=2))
+    with pytest.raises(AlulaError, match="assisting actions are for PPO"):
+        build_learner(other, build_robot(preset), 0)
