@@ -134,7 +134,7 @@ PRESETS: tuple[Preset, ...] = (
         # Small steps: the tool moves by up to 1 mm in each.
         sim=ArmSimConfig(action_scale=0.05, episode_steps=200, randomization=ARM_RANDOMIZED),
         base="insert",
-        algo=replace(ARM_PPO, updates=600, learning_rate=5e-4, gamma=0.98, initial_std=0.2),
+        algo=replace(ARM_PPO, updates=400, learning_rate=5e-4, gamma=0.98, initial_std=0.2),
     ),
     Preset(
         name="panda-pivot-lift",
