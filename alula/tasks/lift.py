@@ -6,10 +6,25 @@ Rates, spreads and the measure of success are those of MuJoCo Playground's Panda
 
 import numpy as np
 
-from alula.frames import rot_from_quat
-from alula.policies.contract import ObservationEntry
 from alula.robots.arm import Arm
 from alula.sim.arm_scene import Scene, Start, ToolPose
+from alula.tasks.handled import goal_entries as entries
+from alula.tasks.handled import goal_observe as observe
+from alula.tasks.handled import pose_sensors, to_goal, to_object, turned
+
+__all__ = [
+    "NAME",
+    "entries",
+    "failed",
+    "failures",
+    "measures",
+    "objects",
+    "observe",
+    "privileged",
+    "reward",
+    "start",
+    "succeeded",
+]
 
 NAME = "lift"
 HALF_EDGE = 0.02
@@ -28,8 +43,6 @@ OVER = 0.05
 """A tool this close to the cube is at it [m]."""
 HOLDING = 0.5
 """Both pads press at least so hard on what is held [N]."""
-POSITION_NOISE = 0.001
-"""Standard deviation of the cube's measured position [m]."""
 
 
 def objects(robot: Arm) -> str:
@@ -43,31 +56,11 @@ def objects(robot: Arm) -> str:
       <geom name="object" type="box" size="{size}" mass="{MASS}" rgba="0.9 0.4 0.1 1"/>
     </body>
   </worldbody>
-  <sensor>
-    <framepos name="tool_position_w" objtype="site" objname="{robot.tool}"/>
-    <framequat name="tool_quat_w" objtype="site" objname="{robot.tool}"/>
-    <framepos name="object_position_w" objtype="xbody" objname="object"/>
-    <framequat name="object_quat_w" objtype="xbody" objname="object"/>
-    <framelinvel name="object_velocity_w" objtype="xbody" objname="object"/>
+  <sensor>{pose_sensors(robot)}
     <touch name="left_force" site="left_pad"/>
     <touch name="right_force" site="right_pad"/>
   </sensor>
 </mujoco>"""
-
-
-def entries(robot: Arm) -> tuple[ObservationEntry, ...]:
-    """What the actor sees, in order, with the noise of the robot's sensors."""
-    joints, noise = len(robot.joint_names), POSITION_NOISE
-    position, velocity = robot.position_noise, robot.velocity_noise
-    return (
-        ObservationEntry(name="joint_position", unit="rad", frame="-", size=joints, noise=position),
-        ObservationEntry(name="joint_velocity", unit="rad/s", frame="-", size=joints, noise=velocity),
-        ObservationEntry(name="tool_position_w", unit="m", frame="w", size=3),
-        ObservationEntry(name="tool_rot_w", unit="-", frame="w", size=9),
-        ObservationEntry(name="object_rot_w", unit="-", frame="w", size=9, noise=noise),
-        ObservationEntry(name="tool_to_object_w", unit="m", frame="w", size=3, noise=noise),
-        ObservationEntry(name="object_position_error_w", unit="m", frame="w", size=3, noise=noise),
-    )  # fmt: skip
 
 
 def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
@@ -78,30 +71,11 @@ def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> 
     away[:, -1] = 0.0
     yaw = rng.uniform(-np.pi / 4, np.pi / 4, n)
     place = np.concatenate([rng.uniform(*START, (n, 2)), np.full((n, 1), HALF_EDGE)], axis=1)
-    turn = np.stack([np.cos(0.5 * yaw), 0.0 * yaw, 0.0 * yaw, np.sin(0.5 * yaw)], axis=1)
     return Start(
         joint_position=np.clip(home + away, low, high),
         goal={"position_w": rng.uniform(*TARGET, (n, 3))},
-        pose_w={"object": np.concatenate([place, turn], axis=1)},
+        pose_w={"object": np.concatenate([place, turned(yaw)], axis=1)},
     )
-
-
-def _to_object(scene: Scene) -> np.ndarray:
-    return scene.sensor["object_position_w"] - scene.sensor["tool_position_w"]
-
-
-def _error(scene: Scene) -> np.ndarray:
-    return scene.goal["position_w"] - scene.sensor["object_position_w"]
-
-
-def observe(scene: Scene) -> list[np.ndarray]:
-    """Actor rows in the order of `entries`."""
-    sensor, n = scene.sensor, len(scene.joint_position)
-    rotations = [rot_from_quat(sensor[k]).reshape(n, 9) for k in ("tool_quat_w", "object_quat_w")]
-    return [
-        scene.joint_position, scene.joint_velocity, sensor["tool_position_w"], *rotations,
-        _to_object(scene), _error(scene),
-    ]  # fmt: skip
 
 
 def _forces(scene: Scene) -> np.ndarray:
@@ -110,7 +84,7 @@ def _forces(scene: Scene) -> np.ndarray:
 
 
 def _held(scene: Scene) -> np.ndarray:
-    near = np.linalg.norm(_to_object(scene), axis=1) < OVER
+    near = np.linalg.norm(to_object(scene), axis=1) < OVER
     return near & (_forces(scene).min(axis=1) > HOLDING)
 
 
@@ -129,8 +103,8 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
         r = 0.25 c(|tool - cube|) + held (0.25 + 2 c(|cube - target|) + 0.5 arrived) - 0.005 |a - a_before|^2
         c(d) = 1 - tanh(5 d)
     """
-    closeness = 1.0 - np.tanh(5.0 * np.linalg.norm(_to_object(scene), axis=1))
-    distance = np.linalg.norm(_error(scene), axis=1)
+    closeness = 1.0 - np.tanh(5.0 * np.linalg.norm(to_object(scene), axis=1))
+    distance = np.linalg.norm(to_goal(scene), axis=1)
     carried = 0.25 + 2.0 * (1.0 - np.tanh(5.0 * distance)) + 0.5 * (distance < REACHED)
     change = ((action - previous) ** 2).sum(1)
     return 0.25 * closeness + _held(scene) * carried - 0.005 * change
@@ -145,19 +119,19 @@ def failed(scene: Scene) -> np.ndarray:
 def measures(scene: Scene) -> dict[str, np.ndarray]:
     """`error`: distance of the cube from its target [m]; `height`: of the cube above its place on the floor [m] (N)."""
     height = scene.sensor["object_position_w"][:, 2] - HALF_EDGE
-    return {"error": np.linalg.norm(_error(scene), axis=1), "height": height}
+    return {"error": np.linalg.norm(to_goal(scene), axis=1), "height": height}
 
 
 def succeeded(scene: Scene) -> np.ndarray:
     """Whether the cube is within REACHED of its target [N]."""
-    return np.linalg.norm(_error(scene), axis=1) <= REACHED
+    return np.linalg.norm(to_goal(scene), axis=1) <= REACHED
 
 
 def failures(scene: Scene) -> dict[str, np.ndarray]:
     """What became of the others at the end: the tool hovers over a cube that it has not lifted, or never came there,
     or the cube was lifted and is not where it should be (N).
     """
-    near = np.linalg.norm(_to_object(scene), axis=1) < OVER
+    near = np.linalg.norm(to_object(scene), axis=1) < OVER
     lifted = measures(scene)["height"] > LIFTED
     lost = ~succeeded(scene)
     return {

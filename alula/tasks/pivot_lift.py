@@ -10,11 +10,24 @@ from functools import lru_cache
 
 import numpy as np
 
-from alula.frames import rot_from_quat
-from alula.policies.contract import ObservationEntry
 from alula.robots.arm import Arm
 from alula.robots.inverse_kinematics import joint_positions
 from alula.sim.arm_scene import Scene, Start, ToolPose
+from alula.tasks.handled import entries, observe, pose_sensors, to_object, turned
+
+__all__ = [
+    "NAME",
+    "entries",
+    "failed",
+    "failures",
+    "measures",
+    "objects",
+    "observe",
+    "privileged",
+    "reward",
+    "start",
+    "succeeded",
+]
 
 NAME = "pivot_lift"
 HALF_EDGE, HALF_HEIGHT = 0.05, 0.0075
@@ -50,8 +63,6 @@ HOLDING = 0.5
 """Both pads press at least so hard on what is held [N]."""
 NEAR = 0.08
 """A tool this close to the box's middle is at it [m]."""
-POSITION_NOISE = 0.001
-"""Standard deviation of the box's measured position [m]."""
 
 
 def objects(robot: Arm) -> str:
@@ -71,31 +82,12 @@ def objects(robot: Arm) -> str:
         friction="{BOX_FRICTION} 0.005 0.0001" {STIFF} rgba="0.9 0.4 0.1 1"/>
     </body>
   </worldbody>
-  <sensor>
-    <framepos name="tool_position_w" objtype="site" objname="{robot.tool}"/>
-    <framequat name="tool_quat_w" objtype="site" objname="{robot.tool}"/>
-    <framepos name="object_position_w" objtype="xbody" objname="object"/>
-    <framequat name="object_quat_w" objtype="xbody" objname="object"/>
-    <framelinvel name="object_velocity_w" objtype="xbody" objname="object"/>
+  <sensor>{pose_sensors(robot)}
     <frameangvel name="object_angular_velocity_w" objtype="xbody" objname="object"/>
     <contact name="left_force_w" geom1="left_pad" body2="object" num="1" reduce="netforce" data="force"/>
     <contact name="right_force_w" geom1="right_pad" body2="object" num="1" reduce="netforce" data="force"/>
   </sensor>
 </mujoco>"""
-
-
-def entries(robot: Arm) -> tuple[ObservationEntry, ...]:
-    """What the actor sees, in order, with the noise of the robot's sensors."""
-    joints, noise = len(robot.joint_names), POSITION_NOISE
-    position, velocity = robot.position_noise, robot.velocity_noise
-    return (
-        ObservationEntry(name="joint_position", unit="rad", frame="-", size=joints, noise=position),
-        ObservationEntry(name="joint_velocity", unit="rad/s", frame="-", size=joints, noise=velocity),
-        ObservationEntry(name="tool_position_w", unit="m", frame="w", size=3),
-        ObservationEntry(name="tool_rot_w", unit="-", frame="w", size=9),
-        ObservationEntry(name="object_rot_w", unit="-", frame="w", size=9, noise=noise),
-        ObservationEntry(name="tool_to_object_w", unit="m", frame="w", size=3, noise=noise),
-    )  # fmt: skip
 
 
 def tilted(angle: float) -> tuple[float, ...]:
@@ -126,15 +118,10 @@ def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> 
     # The corner nearest to the edge of a turned square is at half its edge times cos + sin.
     y = EDGE + behind + HALF_EDGE * (np.cos(yaw) + np.abs(np.sin(yaw)))
     place = np.stack([x, y, np.full(n, TOP + HALF_HEIGHT)], axis=1)
-    turn = np.stack([np.cos(0.5 * yaw), 0.0 * yaw, 0.0 * yaw, np.sin(0.5 * yaw)], axis=1)
     return Start(
         joint_position=np.clip(above + away, low, high),
-        pose_w={"object": np.concatenate([place, turn], axis=1)},
+        pose_w={"object": np.concatenate([place, turned(yaw)], axis=1)},
     )
-
-
-def _to_object(scene: Scene) -> np.ndarray:
-    return scene.sensor["object_position_w"] - scene.sensor["tool_position_w"]
 
 
 def _height(scene: Scene) -> np.ndarray:
@@ -147,16 +134,6 @@ def _held(scene: Scene) -> np.ndarray:
     size = np.stack([np.linalg.norm(f, axis=1) for f in (left, right)])
     opposed = (left * right).sum(1) < -0.5 * size[0] * size[1]
     return opposed & (size.min(axis=0) > HOLDING)
-
-
-def observe(scene: Scene) -> list[np.ndarray]:
-    """Actor rows in the order of `entries`."""
-    sensor, n = scene.sensor, len(scene.joint_position)
-    rotations = [rot_from_quat(sensor[k]).reshape(n, 9) for k in ("tool_quat_w", "object_quat_w")]
-    return [
-        scene.joint_position, scene.joint_velocity, sensor["tool_position_w"], *rotations,
-        _to_object(scene),
-    ]  # fmt: skip
 
 
 def privileged(scene: Scene) -> np.ndarray:
@@ -175,7 +152,7 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
         r = 0.25 c(|tool - box|) + held (0.25 + 2 min(max(height, 0) / 0.1, 1) + 0.5 lifted) - 0.005 |a - a_before|^2
         c(d) = 1 - tanh(5 d)
     """
-    closeness = 1.0 - np.tanh(5.0 * np.linalg.norm(_to_object(scene), axis=1))
+    closeness = 1.0 - np.tanh(5.0 * np.linalg.norm(to_object(scene), axis=1))
     height = _height(scene)
     lifted = 0.25 + 2.0 * np.clip(height / HEIGHT, 0.0, 1.0) + 0.5 * (height > LIFTED)
     change = ((action - previous) ** 2).sum(1)
@@ -203,7 +180,7 @@ def failures(scene: Scene) -> dict[str, np.ndarray]:
     """What became of the others at the end (N)."""
     short, height = ~succeeded(scene), _height(scene)
     fell = height < -HALF_HEIGHT
-    near = np.linalg.norm(_to_object(scene), axis=1) < NEAR
+    near = np.linalg.norm(to_object(scene), axis=1) < NEAR
     held = _held(scene)
     return {
         "fell off the table": short & fell,

@@ -9,11 +9,26 @@ from functools import lru_cache
 
 import numpy as np
 
-from alula.frames import rot_from_quat
-from alula.policies.contract import ObservationEntry
 from alula.robots.arm import Arm
 from alula.robots.inverse_kinematics import joint_positions
 from alula.sim.arm_scene import Scene, Start, ToolPose
+from alula.tasks.handled import goal_entries as entries
+from alula.tasks.handled import goal_observe as observe
+from alula.tasks.handled import pose_sensors, to_goal, to_object, turned
+
+__all__ = [
+    "NAME",
+    "entries",
+    "failed",
+    "failures",
+    "measures",
+    "objects",
+    "observe",
+    "privileged",
+    "reward",
+    "start",
+    "succeeded",
+]
 
 NAME = "push"
 HALF_EDGE, HALF_HEIGHT = 0.045, 0.02
@@ -36,8 +51,6 @@ MOVED = 0.01
 """A box this far from where it started has been moved [m]."""
 LOST = 0.4
 """A box this far from the middle of AREA is out of reach [m]."""
-POSITION_NOISE = 0.001
-"""Standard deviation of the box's measured position [m]."""
 DOWN = (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 """Rotation matrix from tool to world, row-major: the hand points down as at home."""
 
@@ -57,31 +70,11 @@ def objects(robot: Arm) -> str:
         condim="4" rgba="0.9 0.4 0.1 1"/>
     </body>
   </worldbody>
-  <sensor>
-    <framepos name="tool_position_w" objtype="site" objname="{robot.tool}"/>
-    <framequat name="tool_quat_w" objtype="site" objname="{robot.tool}"/>
-    <framepos name="object_position_w" objtype="xbody" objname="object"/>
-    <framequat name="object_quat_w" objtype="xbody" objname="object"/>
-    <framelinvel name="object_velocity_w" objtype="xbody" objname="object"/>
+  <sensor>{pose_sensors(robot)}
     <frameangvel name="object_angular_velocity_w" objtype="xbody" objname="object"/>
     <contact name="push_force_w" subtree1="panda_hand" body2="object" num="1" reduce="netforce" data="force"/>
   </sensor>
 </mujoco>"""
-
-
-def entries(robot: Arm) -> tuple[ObservationEntry, ...]:
-    """What the actor sees, in order, with the noise of the robot's sensors."""
-    joints, noise = len(robot.joint_names), POSITION_NOISE
-    position, velocity = robot.position_noise, robot.velocity_noise
-    return (
-        ObservationEntry(name="joint_position", unit="rad", frame="-", size=joints, noise=position),
-        ObservationEntry(name="joint_velocity", unit="rad/s", frame="-", size=joints, noise=velocity),
-        ObservationEntry(name="tool_position_w", unit="m", frame="w", size=3),
-        ObservationEntry(name="tool_rot_w", unit="-", frame="w", size=9),
-        ObservationEntry(name="object_rot_w", unit="-", frame="w", size=9, noise=noise),
-        ObservationEntry(name="tool_to_object_w", unit="m", frame="w", size=3, noise=noise),
-        ObservationEntry(name="object_position_error_w", unit="m", frame="w", size=3, noise=noise),
-    )  # fmt: skip
 
 
 @lru_cache
@@ -106,30 +99,11 @@ def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> 
         apart = np.linalg.norm(goal[missing] - place[missing], axis=1)
         missing = missing[(apart < APART[0]) | (apart > APART[1])]
     yaw = rng.uniform(-np.pi / 4, np.pi / 4, n)
-    turn = np.stack([np.cos(0.5 * yaw), 0.0 * yaw, 0.0 * yaw, np.sin(0.5 * yaw)], axis=1)
     return Start(
         joint_position=np.clip(above + away, low, high),
         goal={"position_w": goal, "start_w": place},
-        pose_w={"object": np.concatenate([place, turn], axis=1)},
+        pose_w={"object": np.concatenate([place, turned(yaw)], axis=1)},
     )
-
-
-def _to_object(scene: Scene) -> np.ndarray:
-    return scene.sensor["object_position_w"] - scene.sensor["tool_position_w"]
-
-
-def _error(scene: Scene) -> np.ndarray:
-    return scene.goal["position_w"] - scene.sensor["object_position_w"]
-
-
-def observe(scene: Scene) -> list[np.ndarray]:
-    """Actor rows in the order of `entries`."""
-    sensor, n = scene.sensor, len(scene.joint_position)
-    rotations = [rot_from_quat(sensor[k]).reshape(n, 9) for k in ("tool_quat_w", "object_quat_w")]
-    return [
-        scene.joint_position, scene.joint_velocity, sensor["tool_position_w"], *rotations,
-        _to_object(scene), _error(scene),
-    ]  # fmt: skip
 
 
 def privileged(scene: Scene) -> np.ndarray:
@@ -152,8 +126,8 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
         r = 0.5 c(|tool - box|) + 2 c(|box - target|) + 0.5 arrived - 0.005 |a - a_before|^2
         c(d) = 1 - tanh(5 d)
     """
-    near = 1.0 - np.tanh(5.0 * np.linalg.norm(_to_object(scene), axis=1))
-    distance = np.linalg.norm(_error(scene), axis=1)
+    near = 1.0 - np.tanh(5.0 * np.linalg.norm(to_object(scene), axis=1))
+    distance = np.linalg.norm(to_goal(scene), axis=1)
     change = ((action - previous) ** 2).sum(1)
     pushed = 2.0 * (1.0 - np.tanh(5.0 * distance)) + 0.5 * (distance < REACHED)
     return 0.5 * near + pushed - 0.005 * change
@@ -168,12 +142,12 @@ def failed(scene: Scene) -> np.ndarray:
 def measures(scene: Scene) -> dict[str, np.ndarray]:
     """`error`: distance of the box from its target [m]; `moved`: from where it started [m] (N)."""
     moved = scene.sensor["object_position_w"] - scene.goal["start_w"]
-    return {"error": np.linalg.norm(_error(scene), axis=1), "moved": np.linalg.norm(moved, axis=1)}
+    return {"error": np.linalg.norm(to_goal(scene), axis=1), "moved": np.linalg.norm(moved, axis=1)}
 
 
 def succeeded(scene: Scene) -> np.ndarray:
     """Whether the box is within REACHED of its target [N]."""
-    return np.linalg.norm(_error(scene), axis=1) <= REACHED
+    return np.linalg.norm(to_goal(scene), axis=1) <= REACHED
 
 
 def failures(scene: Scene) -> dict[str, np.ndarray]:
