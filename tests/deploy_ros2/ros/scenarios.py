@@ -26,9 +26,9 @@ MOTOR_TIMEOUT, until = flight["MOTOR_TIMEOUT"], flight["until"]
 KILL, TERM = faults["signal"].SIGKILL, faults["signal"].SIGTERM
 SLACK = 0.35
 """What a busy computer may add to any time [s]."""
-HEALTH_CHECK = 1.0
-"""How long Fast DDS may hold up those who send to a process on the same computer that was killed [s]: its
-shared-memory transport waits so long for a sign of life."""
+HEALTH_CHECK = 2.5
+"""How long Fast DDS may hold up those who send to a process on the same computer that was killed [s]: its shared-memory
+transport waits for a sign of life, 1 s, and 2.2 s were seen on a loaded machine."""
 HELD_UP, TRIES = 0.06, 4
 """A flight in which a message took longer than this [s] for no fault of ours may be flown again, so often."""
 
