@@ -33,7 +33,7 @@ from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
-from ros_latency_tables import WHO, Turn, render
+from ros_latency_tables import ENGINES, WHO, Turn, render
 from std_msgs.msg import Float32MultiArray
 
 from alula.policies.onnx_file import write_policy
@@ -47,6 +47,8 @@ STARTS = 5
 """Starts of which the median is told."""
 LEFT = ("hold", "land", "release", "stop")
 """States in the log in which the policy is not in command."""
+AWAKE = 0.001
+"""How often a node that is kept awake looks for messages [s]."""
 SETTLE = 0.3
 """Time between the first answer and the measurement [s]."""
 PATIENCE = 30.0
@@ -112,9 +114,11 @@ def command(who: str, policy: Path) -> list[str]:
     return [sys.executable, "-m", "alula.deploy_ros2.policy_node", *settings(who, policy)]
 
 
-def settings(engine: str, policy: Path, *, autostart: bool = True) -> list[str]:
+def settings(who: str, policy: Path, *, autostart: bool = True) -> list[str]:
     """Parameters of policy_node."""
+    engine, _, awake = who.partition(" ")
     values = {"policy": policy, "robot": ROBOT, "engine": engine, "autostart": str(autostart).lower(), "heartbeat": "false"}  # fmt: skip
+    values |= {"look": AWAKE} if awake else {}
     return ["--ros-args", *(x for k, v in values.items() for x in ("-p", f"{k}:={v}"))]
 
 
@@ -244,12 +248,12 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> tuple[dict, list[Tu
         take_turn(robot, who, RATES[0], 0.1, scratch, load=False)
     starts = {
         engine: [report_of(robot, "start", engine, RATES[0], scratch, 0.0) for _ in range(STARTS)]
-        for engine in WHO[1:]
+        for engine in ENGINES
     }
     parts = [
         {"rate": r, "engine": e, **report_of(robot, "parts", e, r, scratch, 3.0)}
         for r in (RATES[0], RATES[-1])
-        for e in WHO[1:]
+        for e in ENGINES
     ]
     turns: list[Turn] = []
     for n in range(arguments.rounds):

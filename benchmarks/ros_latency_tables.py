@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from ros_latency_nodes import DISCOVERY, PARTS, STAGES
 
-WHO = ("echo", "onnx", "c")
-"""The bare node; policy_node with either engine."""
+ENGINES = ("onnx", "c")
+"""Of policy_node."""
+WHO = ("echo", *ENGINES, *(f"{engine} awake" for engine in ENGINES))
+"""The bare node; policy_node with either engine; the same with a look every millisecond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +16,7 @@ class Turn:
     """One process measured once."""
 
     who: str
-    """echo, or the engine of policy_node."""
+    """echo, or the engine of policy_node, and whether it is kept awake."""
     rate: int
     """Odometry messages a second [Hz]."""
     load: bool

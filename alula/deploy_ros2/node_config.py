@@ -55,6 +55,9 @@ class NodeConfig:
     """Oldest measurement with which the node may be activated [s]."""
     diagnostics_period: float = 0.5
     """Time between two diagnostic messages; a change of state is sent at once [s]."""
+    look: float = 0.1
+    """How often the process looks for messages while none comes [s]; 0.001 keeps processor and caches warm, which brings
+    commands sooner and takes a part of a core (docs/ros2.md)."""
 
     def __post_init__(self) -> None:
         chosen = {
@@ -69,7 +72,7 @@ class NodeConfig:
                 raise AlulaError(f"{name} is {getattr(self, name)!r}; allowed: {allowed}")
         ranges = {
             "reference_speed": (1e-3, 100.0), "reference_acceleration": (1e-3, 1000.0), "lost_steps": (1, 10_000),
-            "fresh": (1e-3, 10.0), "diagnostics_period": (0.01, 10.0),
+            "fresh": (1e-3, 10.0), "diagnostics_period": (0.01, 10.0), "look": (1e-4, 1.0),
         }  # fmt: skip
         check_ranges(self, ranges)
 

@@ -24,7 +24,7 @@ from std_srvs.srv import Trigger
 from alula.deploy_ros2.adapters.diagnostics import diagnostic_message, summary
 from alula.deploy_ros2.adapters.interface import Adapter, Timing
 from alula.deploy_ros2.adapters.parameters import declare, read
-from alula.deploy_ros2.adapters.process import run
+from alula.deploy_ros2.adapters.process import LOOK, run
 from alula.deploy_ros2.adapters.robots import CONFIGS, make_adapter, required
 from alula.deploy_ros2.node_config import NodeConfig
 from alula.deploy_ros2.pilot import Around, Output, Pilot
@@ -364,6 +364,11 @@ class PolicyNode(LifecycleNode):
             self._autostart.cancel()
             self.trigger_activate()
 
+    @property
+    def look(self) -> float:
+        """How often to look for messages while none comes [s]; a node that is not active may sleep longer."""
+        return self._config.look if self._active else LOOK
+
     def _on_set_parameters(self, parameters: list) -> SetParametersResult:
         fixed = self._pilot is not None and any(p.name != "use_sim_time" for p in parameters)
         reason = "parameters are read at configure; allowed: changes while unconfigured"
@@ -372,7 +377,7 @@ class PolicyNode(LifecycleNode):
 
 def main() -> None:
     """Entry point of `ros2 run alula policy_node`."""
-    run(PolicyNode, lambda node: node.silence("stopped by a signal"))
+    run(PolicyNode, lambda node: node.silence("stopped by a signal"), lambda node: node.look)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 import rclpy
-from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -19,12 +19,17 @@ LOOK = 0.1
 """How often a process without messages looks for signals [s]."""
 
 
-def run(make: Callable[[], AnyNode], last: Callable[[AnyNode], None] | None = None) -> None:
+def run(
+    make: Callable[[], AnyNode],
+    last: Callable[[AnyNode], None] | None = None,
+    look: Callable[[AnyNode], float] = lambda _: LOOK,
+) -> None:
     """Make a node and spin it until SIGINT or SIGTERM; ends the process.
 
     Args:
         make: makes the node.
         last: what to do with it when the signal has come, while it can still send.
+        look: how often it is to look for messages and signals while none comes [s].
     """
     # rclpy's own handlers would close the context before the last word is sent.
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
@@ -36,7 +41,8 @@ def run(make: Callable[[], AnyNode], last: Callable[[AnyNode], None] | None = No
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        _spin(executor, stop)
+        while not stop:
+            executor.spin_once(timeout_sec=look(node))
         if last is not None:
             with suppress(Exception):
                 last(node)
@@ -49,8 +55,3 @@ def run(make: Callable[[], AnyNode], last: Callable[[AnyNode], None] | None = No
     sys.stderr.flush()
     # Nothing is left to be done, and threads of the middleware take their time.
     os._exit(code)
-
-
-def _spin(executor: Executor, stop: list[int]) -> None:
-    while not stop:
-        executor.spin_once(timeout_sec=LOOK)

@@ -58,7 +58,7 @@ def throttle(action):
 
 def test_odometry_in_throttles_out(throttle_policy):
     heard = []
-    with bench(policy=throttle_policy, robot="crazyflie") as b:
+    with bench(policy=throttle_policy, robot="crazyflie", look=0.002) as b:
         publisher = b.robot.create_publisher(Odometry, "odometry", EVERY)
         b.robot.create_subscription(Float32MultiArray, "command", heard.append, EVERY)
 
@@ -67,7 +67,9 @@ def test_odometry_in_throttles_out(throttle_policy):
 
         b.run(0.3, tick)
         assert heard == []  # configured only
+        assert b.node.look == 0.1
         b.activate(tick)
+        assert b.node.look == 0.002
         expected = [throttle(0.6), throttle(-0.6), throttle(0.8), throttle(-0.8)]
         # Not at once: measurements that came late on a busy computer repeat an action.
         b.spin(lambda: heard and list(heard[-1].data) == pytest.approx(expected, abs=1e-6), tick)
