@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from runpy import run_path
 from xml.etree import ElementTree
@@ -52,18 +53,31 @@ def graph(tmp_path_factory):
         rclpy.init(args=["test", "--ros-args", *arguments])
         nodes = {name: make() for name, make in NODES.items()}
         nodes["policy_node"].trigger_configure()
-        found = {}
-        for name, node in nodes.items():
-            asked = {
-                "publish": node.get_publisher_names_and_types_by_node,
-                "subscribe": node.get_subscriber_names_and_types_by_node,
-                "reply": node.get_service_names_and_types_by_node,
-            }
-            found[name] = {k: {n: t[0] for n, t in ask(name, "/")} for k, ask in asked.items()}
+        # The middleware tells its own process of a new topic a while later, on a busy computer a long while.
+        found, since, end = {}, time.monotonic(), time.monotonic() + 30.0
+        while time.monotonic() < end:
+            before, found = found, {name: known(node, name) for name, node in nodes.items()}
+            # Every node has this one.
+            whole = all("/rosout" in node["publish"] for node in found.values())
+            if found != before or not whole:
+                since = time.monotonic()
+            elif time.monotonic() - since > 1.0:
+                break
+            time.sleep(0.1)
         for node in nodes.values():
             node.destroy_node()
         rclpy.try_shutdown()
     return found
+
+
+def known(node, name):
+    """{kind: {name: type}} of a node, as the middleware knows it now."""
+    asked = {
+        "publish": node.get_publisher_names_and_types_by_node,
+        "subscribe": node.get_subscriber_names_and_types_by_node,
+        "reply": node.get_service_names_and_types_by_node,
+    }
+    return {k: {n: t[0] for n, t in ask(name, "/")} for k, ask in asked.items()}
 
 
 def allowed():
