@@ -122,3 +122,16 @@ def policy_network(actor: Actor, normalizer: Normalizer, rows: slice = slice(Non
         weights=tuple(np.array(w, np.float32, order="C") for w in weights),
         biases=tuple(np.array(b, np.float32) for b in biases),
     )
+
+
+def adam_state(adam: torch.optim.Adam, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Every parameter and what Adam keeps of it, by name; not copies."""
+    live: dict[str, Tensor] = {}
+    for i, parameter in enumerate(parameters):
+        live[f"parameter_{i}"] = parameter
+        state = adam.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state |= {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+        live |= {f"{key}_{i}": state[key] for key in ("step", "exp_avg", "exp_avg_sq")}
+    return live

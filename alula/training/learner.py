@@ -1,9 +1,11 @@
 """What a training run needs of a learner, whichever it is."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from alula.errors import AlulaError
 from alula.policies.network import Network
 
 
@@ -57,3 +59,15 @@ class Learner(Protocol):
             AlulaError: an array is missing or has another shape or type.
         """
         ...
+
+
+def check_fits(own: Mapping[str, np.ndarray], snapshot: Mapping[str, np.ndarray]) -> None:
+    """Refuse a checkpoint that lacks an array of a learner, or has it in another shape or type.
+
+    Raises:
+        AlulaError: names the first one.
+    """
+    for name, array in own.items():
+        stored = snapshot.get(name)
+        if stored is None or stored.shape != array.shape or stored.dtype != array.dtype:
+            raise AlulaError(f"checkpoint does not fit: {name}")

@@ -19,11 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alula.errors import AlulaError
 from alula.policies.network import Network
 from alula.sim.protocol import AssistedSimulator, Simulator
 from alula.training.config import PpoConfig
-from alula.training.layers import Mlp, Normalizer, policy_network, squash
+from alula.training.layers import (
+    Mlp,
+    Normalizer,
+    adam_state,
+    policy_network,
+    squash,
+)
+from alula.training.learner import check_fits
 from alula.training.residual import Corrected
 
 LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -170,10 +176,11 @@ class PpoLearner:
         self._parameters = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
         self.learning_rate = config.learning_rate
         self._adam = torch.optim.Adam(self._parameters, self.learning_rate, eps=1e-5, fused=True)
-        self.actor_normalizer = Normalizer(o, config.observation_clip, scale, device)
-        # The history's many noisy inputs speak together; at full weight they drown the rest.
-        self.actor_normalizer.weight[o - past_actions :] = config.history_weight
-        if base is not None:
+        if base is None:
+            self.actor_normalizer = Normalizer(o, config.observation_clip, scale, device)
+            # The history's many noisy inputs speak together; at full weight they drown the rest.
+            self.actor_normalizer.weight[o - past_actions :] = config.history_weight
+        else:
             self.actor_normalizer = Normalizer.frozen(base.mean, base.scale, base.clip, device)
         self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
         self.value_normalizer = Normalizer(1, math.inf, device=device)
@@ -353,10 +360,7 @@ class PpoLearner:
         own = {name: x.detach().cpu().numpy() for name, x in live.items()}
         own |= {"counts": np.zeros(2, np.int64), "learning_rate": np.zeros(())}
         own |= {"random": self._random.get_state().numpy()}
-        for name, array in own.items():
-            stored = snapshot.get(name)
-            if stored is None or stored.shape != array.shape or stored.dtype != array.dtype:
-                raise AlulaError(f"checkpoint does not fit: {name}")
+        check_fits(own, snapshot)
         for name, x in live.items():
             x.detach().copy_(torch.from_numpy(snapshot[name]))
         self.updates_done, self.env_steps = (int(n) for n in snapshot["counts"])
@@ -366,13 +370,7 @@ class PpoLearner:
 
     def _live(self) -> dict[str, Tensor]:
         """Every tensor that changes in training, by name; views, not copies."""
-        live: dict[str, Tensor] = {}
-        for i, parameter in enumerate(self._parameters):
-            live[f"parameter_{i}"] = parameter
-            state = self._adam.state[parameter]
-            if not state:
-                state |= {"step": torch.zeros((), device=self.device), "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}  # fmt: skip
-            live |= {f"{key}_{i}": state[key] for key in ("step", "exp_avg", "exp_avg_sq")}
+        live = adam_state(self._adam, self._parameters)
         for name in ("actor", "critic", "value"):
             normalizer = getattr(self, f"{name}_normalizer")
             live |= {f"{name}_{key}": x for key, x in normalizer.live().items()}

@@ -30,11 +30,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from alula.errors import AlulaError
 from alula.policies.network import Network
 from alula.sim.protocol import Simulator, Transition
 from alula.training.config import SacConfig
-from alula.training.layers import Mlp, Normalizer, policy_network, squash
+from alula.training.layers import (
+    Mlp,
+    Normalizer,
+    adam_state,
+    policy_network,
+    squash,
+)
+from alula.training.learner import check_fits
 from alula.training.replay import Batch, Replay
 from alula.training.residual import Corrected
 
@@ -191,10 +197,11 @@ class SacLearner:
             config.learning_rate,
             fused=True,
         )
-        self.actor_normalizer = Normalizer(o, config.observation_clip, scale, device)
-        # The history's many noisy inputs speak together; at full weight they drown the rest.
-        self.actor_normalizer.weight[o - past_actions :] = config.history_weight
-        if base is not None:
+        if base is None:
+            self.actor_normalizer = Normalizer(o, config.observation_clip, scale, device)
+            # The history's many noisy inputs speak together; at full weight they drown the rest.
+            self.actor_normalizer.weight[o - past_actions :] = config.history_weight
+        else:
             self.actor_normalizer = Normalizer.frozen(base.mean, base.scale, base.clip, device)
         self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
         n_privileged = q if config.privileged else 0
@@ -366,10 +373,7 @@ class SacLearner:
         live = self._live()
         own = {name: x.detach().cpu().numpy() for name, x in live.items()}
         own |= {"counts": np.zeros(2, np.int64), "random": self._random.get_state().numpy()}
-        for name, array in own.items():
-            stored = snapshot.get(name)
-            if stored is None or stored.shape != array.shape or stored.dtype != array.dtype:
-                raise AlulaError(f"checkpoint does not fit: {name}")
+        check_fits(own, snapshot)
         self.replay.refill(snapshot.get("replay", self.replay.newest(0)))
         for name, x in live.items():
             x.detach().copy_(torch.from_numpy(snapshot[name]))
@@ -380,14 +384,8 @@ class SacLearner:
 
     def _live(self) -> dict[str, Tensor]:
         """Every tensor that changes in training, by name; not copies."""
-        live: dict[str, Tensor] = {"averages": self._averages}
         learned = [*self._actor_parameters, *self._critic_parameters, self.log_temperature]
-        for i, parameter in enumerate(learned):
-            live[f"parameter_{i}"] = parameter
-            state = self._adam.state[parameter]
-            if not state:
-                state |= {"step": torch.zeros((), device=self.device), "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}  # fmt: skip
-            live |= {f"{key}_{i}": state[key] for key in ("step", "exp_avg", "exp_avg_sq")}
+        live = adam_state(self._adam, learned) | {"averages": self._averages}
         live |= {f"target_{i}": x for i, x in enumerate(self._target_parameters)}
         for name in ("actor", "critic"):
             normalizer = getattr(self, f"{name}_normalizer")

@@ -28,6 +28,7 @@ from alula.sim.multirotor.kernels import LANES, Features, aligned, pointer
 from alula.sim.multirotor.simulator import FlightBatch
 from alula.training.adam import Adam
 from alula.training.config import ShortHorizonConfig
+from alula.training.learner import check_fits
 from alula.training.short_horizon_kernels import Learner, learner_library
 
 OBSERVATION_CLIP = 5.0
@@ -217,11 +218,10 @@ class ShortHorizonLearner:
         Raises:
             AlulaError: an array is missing or has another shape or type.
         """
-        for name, array in self._live().items():
-            stored = snapshot.get(name)
-            if stored is None or stored.shape != array.shape or stored.dtype != array.dtype:
-                raise AlulaError(f"checkpoint does not fit: {name}")
-            array[:] = stored
+        live = self._live()
+        check_fits(live, snapshot)
+        for name, array in live.items():
+            array[:] = snapshot[name]
         counts = snapshot.get("counts")
         if counts is None or counts.shape != (4,) or counts.dtype.kind != "i" or counts.min() < 0:
             raise AlulaError("checkpoint does not fit: counts")
