@@ -13,7 +13,7 @@ from alula.evaluation.arm_episodes import Episodes
 from alula.evaluation.arm_evaluate import ArmEvaluation
 from alula.evaluation.arm_physics import Setting, objects
 from alula.evaluation.arm_study import ArmSweep
-from alula.evaluation.figures import Figure
+from alula.evaluation.figures import Figure, success_and
 from alula.evaluation.plots import Axes, Line, chart
 
 UNITS = {"angle": (180.0 / math.pi, "\u00b0"), "force": (1.0, "N")}
@@ -62,7 +62,6 @@ def final_errors(runs: Sequence[tuple[ArmEvaluation, Episodes]], measure: str) -
 
 def sweep_figures(sweep: ArmSweep) -> tuple[Figure, Figure]:
     """Success and the first measure over one varied factor; the training's range is shaded."""
-    x = np.array(sweep.values)
     success = np.array([100.0 * m.success for m in sweep.metrics])
     band = 100.0 * np.array([m.success_interval for m in sweep.metrics]).T
     measure = next(iter(sweep.metrics[0].measures))
@@ -72,32 +71,7 @@ def sweep_figures(sweep: ArmSweep) -> tuple[Figure, Figure]:
     spread = np.array(
         [(math.nan, math.nan) if m is None else m.median_interval for m in at]
     ).T * factor  # fmt: skip
-    upper = Axes(
-        x_label="", y_label="success [%]", height=150, y_range=(0.0, 105.0), x_ticks=sweep.values,
-        shaded=sweep.trained,
-    )  # fmt: skip
-    lower = Axes(
-        x_label=f"{sweep.name} [{sweep.unit}]", y_label=f"{measure} [{unit}]", height=170,
-        x_ticks=sweep.values, shaded=sweep.trained,
-    )  # fmt: skip
-    return (
-        Figure(
-            title=sweep.name.capitalize(),
-            svg=chart(
-                [Line(x=x, y=success, low=band[0], high=band[1], style="s0", dots=True)],
-                upper,
-                f"Success over {sweep.name}",
-            ),
-        ),
-        Figure(
-            title="",
-            svg=chart(
-                [Line(x=x, y=middle, low=spread[0], high=spread[1], style="s1", dots=True)],
-                lower,
-                f"{measure.capitalize()} over {sweep.name}",
-            ),
-        ),
-    )
+    return success_and(sweep, (success, band), (middle, spread), measure, unit)
 
 
 def paths(setting: Setting, run: Episodes, episode: int, title: str) -> list[Figure]:

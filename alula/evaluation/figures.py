@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -212,7 +213,6 @@ def rotor_figure(study: Study, robot: Multirotor) -> Figure:
 
 def sweep_figures(sweep: Sweep) -> tuple[Figure, Figure]:
     """Success and error over one varied quantity; the training's range is shaded."""
-    x = np.array(sweep.values)
     success = np.array([100.0 * m.success for m in sweep.metrics])
     band = np.array([[100.0 * s for s in m.success_interval] for m in sweep.metrics]).T
     error = np.array([_cm(m.hover_error_m) for m in sweep.metrics])
@@ -222,34 +222,62 @@ def sweep_figures(sweep: Sweep) -> tuple[Figure, Figure]:
             for m in sweep.metrics
         ]
     ).T  # fmt: skip
-    x_label = f"{sweep.name} [{sweep.unit}]"
+    return success_and(sweep, (success, band), (error, error_band), "error", "cm")
+
+
+class Varied(Protocol):
+    """What was varied in a sweep, of whichever robot."""
+
+    @property
+    def name(self) -> str:
+        """Quantity."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """Its unit."""
+        ...
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Where it was tried."""
+        ...
+
+    @property
+    def trained(self) -> tuple[float, float]:
+        """The training's range."""
+        ...
+
+
+def success_and(
+    varied: Varied,
+    success: tuple[np.ndarray, np.ndarray],
+    measure: tuple[np.ndarray, np.ndarray],
+    label: str,
+    unit: str,
+) -> tuple[Figure, Figure]:
+    """Success [%] and a measure over what was varied, each with its interval (2, n); the training's range is shaded."""
+    x = np.array(varied.values)
     upper = Axes(
-        x_label="", y_label="success [%]", height=150, y_range=(0.0, 105.0), x_ticks=sweep.values,
-        shaded=sweep.trained,
+        x_label="", y_label="success [%]", height=150, y_range=(0.0, 105.0), x_ticks=varied.values,
+        shaded=varied.trained,
     )  # fmt: skip
     lower = Axes(
-        x_label=x_label, y_label="error [cm]", height=170, x_ticks=sweep.values,
-        shaded=sweep.trained,
+        x_label=f"{varied.name} [{varied.unit}]", y_label=f"{label} [{unit}]", height=170,
+        x_ticks=varied.values, shaded=varied.trained,
     )  # fmt: skip
-    name = sweep.name.capitalize()
-    return (
-        Figure(
-            title=name,
-            svg=chart(
-                [Line(x=x, y=success, low=band[0], high=band[1], style="s0", dots=True)],
-                upper,
-                f"Success over {sweep.name}",
-            ),
-        ),
-        Figure(
-            title="",
-            svg=chart(
-                [Line(x=x, y=error, low=error_band[0], high=error_band[1], style="s1", dots=True)],
-                lower,
-                f"Error over {sweep.name}",
-            ),
-        ),
+    charts = (
+        (varied.name.capitalize(), success, "s0", upper, f"Success over {varied.name}"),
+        ("", measure, "s1", lower, f"{label.capitalize()} over {varied.name}"),
     )
+    first, second = (
+        Figure(
+            title=title,
+            svg=chart([Line(x=x, y=y, low=band[0], high=band[1], style=style, dots=True)], axes, alt),
+        )
+        for title, (y, band), style, axes, alt in charts
+    )  # fmt: skip
+    return first, second
 
 
 def _cm(value: float | None) -> float:
