@@ -29,7 +29,7 @@ from alula.deploy_ros2.adapters.robots import CONFIGS, make_adapter, required
 from alula.deploy_ros2.node_config import NodeConfig
 from alula.deploy_ros2.pilot import Around, Output, Pilot
 from alula.deploy_ros2.runner import PolicyRunner
-from alula.deploy_ros2.safety import Reaction, Safety, State
+from alula.deploy_ros2.safety import Reaction, Reason, Safety, State
 from alula.deploy_ros2.safety_config import SafetyConfig, of_arm
 from alula.errors import AlulaError
 from alula.policies.onnx_file import load_policy
@@ -76,6 +76,7 @@ class PolicyNode(LifecycleNode):
         self._rivals = 0
         self._output: Output | None = None
         self._said: dict[str, float] = {}
+        self._applied: dict[str, Reason] = {}
         self._worst_s = 0.0
         self._cycles = 0
         self._last = 0.0
@@ -117,6 +118,7 @@ class PolicyNode(LifecycleNode):
         assert self._pilot is not None
         assert self._adapter is not None
         self._operator, self._output, self._said = Reaction.NONE, None, {}
+        self._applied = {}
         self._worst_s, self._cycles = 0.0, 0
         self._pilot.start()
         self._adapter.start(self._now())
@@ -293,6 +295,8 @@ class PolicyNode(LifecycleNode):
     def _tell(self, output: Output, clock: float) -> None:
         """Log a change of state at once, and each check that begins to apply at most once in QUIET seconds."""
         decision, said = output.decision, self._said
+        # Many apply for one cycle only, which a report every now and then would not meet.
+        self._applied |= {r.code: r for r in decision.reasons}
         codes = [r.code for r in decision.reasons if clock - said.get(r.code, -QUIET) >= QUIET]
         # One call each: a logger refuses to change the severity of a line of code.
         if decision.changed and not self._waiting:
@@ -335,13 +339,16 @@ class PolicyNode(LifecycleNode):
         if rivals > self._rivals:
             self.get_logger().error(f"{rivals} other publishers send commands to the robot")
         self._rivals = rivals
-        text = summary(self._active, self._output, rivals)
+        reasons = sorted(self._applied.values(), key=lambda r: -r.reaction)
+        self._applied = {}
+        text = summary(self._active, self._output, reasons, rivals)
         message = diagnostic_message(
             stamp=self.get_clock().now().to_msg(),
             name=self.get_name(),
             hardware=self._pilot.robot.name,
             text=f"waiting: {text}" if self._active and self._waiting else text,
             output=self._output if self._active else None,
+            reasons=reasons,
             rivals=rivals,
             numbers={
                 **vars(self._pilot.runner.counters),
