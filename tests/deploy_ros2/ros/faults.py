@@ -13,6 +13,8 @@ from geometry_msgs.msg import PoseStamped, Transform
 from nav_msgs.msg import Odometry
 from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
 
+FOLLOWED = 0.1
+"""A vehicle so far from where it took off follows a reference [m]."""
 SENSORS, OTHERS, PROCESSES = "measurements", "operator, reference and rivals", "processes"
 
 
@@ -275,7 +277,15 @@ def battery(charge: float) -> Callable:
 
 
 def no_reference(flight) -> float:
-    """The reference's process is killed."""
+    """The reference's process is killed, once the vehicle has followed it away from where it took off.
+
+    Before that the policy's node may not have met it, and cannot miss it.
+    """
+    begun, start = time.time(), flight.record.odometry[0].position_w
+    while math.dist(flight.record.odometry[-1].position_w, start) < FOLLOWED:
+        if time.time() - begun > 30.0:
+            raise RuntimeError("the vehicle has not followed the reference")
+        time.sleep(0.05)
     return flight.signal("reference_node", signal.SIGKILL)
 
 
@@ -353,7 +363,7 @@ def _fault(name: str, group: str, inject: Callable, states: str = "", end: str =
 
 
 STREAMED = {"reference": "streamed"}
-HOVER = {"shape": "hover", "centre": (0.0, 0.0, 0.5)}
+HOVER = {"shape": "hover", "centre": (0.2, 0.0, 0.5)}
 EIGHT = {"shape": "figure_eight", "centre": (0.0, 0.0, 0.5), "length": 1.0, "width": 0.5}
 FENCE = {"safety.fence_low": (-5.0, -5.0, -1.0), "safety.fence_high": (5.0, 5.0, 0.8)}
 LIMIT = {"safety.land_limit": 4.0}
