@@ -175,13 +175,18 @@ def build_base(preset: Preset, robot: Robot, task: ModuleType) -> Network | None
         case "none":
             return None
         case "insert":
+            sim, algo = preset.sim, preset.algo
+            if not isinstance(sim, ArmSimConfig) or not isinstance(robot, Arm):
+                raise AlulaError(f"preset {preset.name}: the base {preset.base!r} is for arms")
+            if sim.action != "joint_position_delta":
+                raise AlulaError(
+                    f"preset {preset.name}: action is {sim.action!r}; allowed with the base "
+                    f"{preset.base!r}: 'joint_position_delta'"
+                )
             from alula.sim.mujoco.arm import MujocoArm
             from alula.tasks.insert_base import base_action
             from alula.training.residual import clone
 
-            sim, algo = preset.sim, preset.algo
-            if not isinstance(sim, ArmSimConfig) or not isinstance(robot, Arm):
-                raise AlulaError(f"preset {preset.name}: the base {preset.base!r} is for arms")
             simulator = MujocoArm(robot, task, sim, CLONED_FROM, staggered=True)
             scripted = partial(base_action, robot=robot, config=sim)
             return clone(scripted, simulator, hidden=algo.hidden).network
@@ -199,7 +204,7 @@ def _learned_from(
 
         simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True)
         return simulator, {
-            "n_actions": len(robot.joint_names),
+            "n_actions": len(sim.action_size(robot)),
             "assisting_actions": sim.assisting_actions,
             "base": build_base(preset, robot, task),
         }
@@ -283,18 +288,7 @@ def _multirotor_terms(robot: Multirotor, task: ModuleType, sim: SimConfig) -> Te
 
 def _arm_terms(robot: Arm, task: ModuleType, sim: ArmSimConfig) -> Terms:
     entries = [replace(entry, noise=sim.noise * entry.noise) for entry in task.entries(robot)]
-    torque = sim.action == "joint_torque"
-    action = tuple(
-        ActionEntry(
-            name=name,
-            low=-float(size),
-            high=float(size),
-            unit="N m or N" if torque else "rad or m",
-            meaning=sim.action,
-        )
-        for name, size in zip(robot.joint_names, sim.action_size(robot), strict=True)
-    )
-    return entries, action, 0.0
+    return entries, sim.action_entries(robot), 0.0
 
 
 def sim_config_from_json(table: Any) -> SimConfig:

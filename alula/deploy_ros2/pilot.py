@@ -117,7 +117,7 @@ class Pilot:
             case "joint_position":
                 return self._joint_positions(now, decision)
             case _:
-                # Velocities or steps of position: none is at rest.
+                # Velocities, or steps of the joints or of the tool: none is at rest.
                 return np.zeros(len(self.runner.names))
 
     def _rotors(self, now: float, decision: Decision) -> np.ndarray:
@@ -152,7 +152,8 @@ class Pilot:
 
     def _measured(self) -> np.ndarray | None:
         """Measured joint positions in the order of the robot (J); None where they are not all known."""
-        sample, names = self.safety.samples.get("joint_position"), self.runner.names
+        assert isinstance(self.robot, Arm)
+        sample, names = self.safety.samples.get("joint_position"), self.robot.joint_names
         if sample is None:
             return None
         value = np.asarray(sample.value, float)

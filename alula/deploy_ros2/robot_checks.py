@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Literal
 from alula.errors import AlulaError
 from alula.policies.contract import Contract
 from alula.robots.arm import Arm
+from alula.robots.inverse_kinematics import TOOL_STEP_MAX, TOOL_STEPS, ToolSteps
 from alula.robots.multirotor import Multirotor
 
 if TYPE_CHECKING:
     from alula.policies.onnx_file import Robot
 
 Level = Literal[
-    "throttle", "rates", "velocity", "joint_position", "joint_position_delta", "joint_velocity"
-]
+    "throttle", "rates", "velocity",
+    "joint_position", "joint_position_delta", "joint_velocity", "end_effector_delta",
+]  # fmt: skip
 """What the policy commands."""
 RATES = ("angular_velocity_x", "angular_velocity_y", "angular_velocity_z", "throttle")
 """Names and order of the actions of a policy that commands body rates [rad/s] and the common throttle [-]."""
@@ -22,6 +24,9 @@ MEANINGS: dict[Level, tuple[str, ...]] = {
     "rates": ("angular_velocity_b", "angular_velocity_b", "angular_velocity_b", "throttle"),
     "velocity": ("velocity_w",) * 3,
 }
+OWN_STEPS = {"joint_position_delta"}
+"""What joints that do not move the tool are told beside it."""
+TOOL_ALLOWED = ", or end_effector_delta for the tool and joint_position_delta for other joints"
 LIMIT_ERROR = 1e-6
 """How far a command range may lie beyond the robot's [of its width]."""
 
@@ -44,13 +49,15 @@ def check_robot(contract: Contract, robot: "Robot") -> tuple[Level, tuple[str, .
         )
     names, level = tuple(a.name for a in contract.action), _level(contract, robot)
     expected = {"rates": RATES, "velocity": VELOCITY}.get(level) or _parts(robot)
+    if isinstance(robot, Arm) and level == "end_effector_delta":
+        expected = ToolSteps(robot, contract.control_dt).names
     if names != expected:
         raise AlulaError(
             f"the policy commands {', '.join(names)}; allowed on this robot, in this order: "
             f"{', '.join(expected)}"
         )
-    for i, action in enumerate(contract.action):
-        low, high = _limits(robot, level, i)
+    for action in contract.action:
+        low, high = _limits(robot, level, action.name)
         slack = LIMIT_ERROR * (high - low)
         if not low - slack <= action.low < action.high <= high + slack:
             raise AlulaError(
@@ -81,6 +88,10 @@ def _level(contract: Contract, robot: "Robot") -> Level:
     for level, expected in MEANINGS.items():
         if meanings == expected and isinstance(robot, Multirotor):
             return level
+    # Of the joints that do not move the tool, a gripper's, the steps are their own.
+    tool, others = set(meanings[:6]), set(meanings[6:])
+    if isinstance(robot, Arm) and tool == {"end_effector_delta"} and others <= OWN_STEPS:
+        return "end_effector_delta"
     plain: tuple[Level, ...] = ("joint_position", "joint_position_delta", "joint_velocity")
     allowed: tuple[Level, ...] = ("throttle",) if isinstance(robot, Multirotor) else plain
     for level in allowed:
@@ -88,7 +99,7 @@ def _level(contract: Contract, robot: "Robot") -> Level:
             return level
     raise AlulaError(
         f"the policy's actions mean {', '.join(dict.fromkeys(meanings))}; allowed on this robot: "
-        f"{', '.join(allowed)}, the same for all"
+        f"{', '.join(allowed)}, the same for all{TOOL_ALLOWED if isinstance(robot, Arm) else ''}"
     )
 
 
@@ -100,13 +111,17 @@ def _parts(robot: "Robot") -> tuple[str, ...]:
     raise AlulaError(f"robot {robot.name!r} is neither a multirotor nor an arm")
 
 
-def _limits(robot: "Robot", level: Level, i: int) -> tuple[float, float]:
-    """What the robot file allows for action i; levels that it does not speak of have wide limits."""
-    if isinstance(robot, Multirotor) and (level == "throttle" or (level == "rates" and i == 3)):
+def _limits(robot: "Robot", level: Level, name: str) -> tuple[float, float]:
+    """What the robot file allows for an action; levels that it does not speak of have wide limits."""
+    if isinstance(robot, Multirotor) and (level == "throttle" or name == "throttle"):
         return robot.throttle_min, robot.throttle_max
     if isinstance(robot, Multirotor):
         return (-35.0, 35.0) if level == "rates" else (-30.0, 30.0)
     assert isinstance(robot, Arm)
+    if name in TOOL_STEPS and level == "end_effector_delta":
+        limit = TOOL_STEP_MAX[TOOL_STEPS.index(name) // 3]
+        return -limit, limit
+    i = robot.joint_names.index(name)
     low, high = robot.position_low[i], robot.position_high[i]
     if level == "joint_position":
         return low, high

@@ -77,7 +77,7 @@ class PolicyRunner:
         """
         contract = policy.contract
         self.level, self.names = check_robot(contract, robot)
-        """What the policy commands; the rotors or joints in the order of `Step.action`."""
+        """What the policy commands; the rotors, joints or steps of the tool in the order of `Step.action`."""
         check_rate(contract, loop_dt)
         self.control_dt = contract.control_dt
         """Native rate [s]."""

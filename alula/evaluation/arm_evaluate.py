@@ -179,24 +179,25 @@ def check_fits(contract: Contract, setting: Setting) -> None:
         AlulaError: another order of joints, another observation, or actions that mean something else.
     """
     robot, task, config = setting.robot, setting.task, setting.config
-    joints = tuple(entry.name for entry in contract.action)
-    if joints != robot.joint_names:
+    taken = config.action_entries(robot)
+    commanded = tuple(entry.name for entry in contract.action)
+    if commanded != (names := tuple(entry.name for entry in taken)):
         raise AlulaError(
-            f"policy commands the joints {joints}, robot {robot.name!r} has {robot.joint_names}; "
+            f"policy commands {commanded}, the simulated {robot.name!r} takes {names}; "
             "allowed: the same names in the same order"
         )
     shown = [(entry.name, entry.size, 1) for entry in task.entries(robot)]
     if config.history:
-        shown.append((ACTION_HISTORY, len(joints), config.history))
+        shown.append((ACTION_HISTORY, len(commanded), config.history))
     wanted = [(entry.name, entry.size, entry.history) for entry in contract.observation]
     if wanted != shown:
         raise AlulaError(f"policy observes {wanted}; task {task.NAME!r} shows {shown}")
-    for entry, size in zip(contract.action, config.action_size(robot), strict=True):
-        meant = (entry.meaning, entry.low, entry.high)
-        if entry.meaning != config.action or not np.allclose(meant[1:], (-size, size), rtol=1e-6):
+    for entry, mine in zip(contract.action, taken, strict=True):
+        close = np.allclose((entry.low, entry.high), (mine.low, mine.high), rtol=1e-6)
+        if entry.meaning != mine.meaning or not close:
             raise AlulaError(
-                f"policy's action for {entry.name!r} means {meant}; the simulated {robot.name!r} takes "
-                f"{(config.action, -float(size), float(size))}"
+                f"policy's action for {entry.name!r} means {(entry.meaning, entry.low, entry.high)}; "
+                f"the simulated {robot.name!r} takes {(mine.meaning, mine.low, mine.high)}"
             )
 
 

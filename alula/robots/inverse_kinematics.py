@@ -1,33 +1,94 @@
-"""Joint positions that bring an arm's tool to a pose, and how the tool moves with each joint: from the arm's kinematics."""
+"""Joint positions that bring an arm's tool to a pose, how the tool moves with each joint, and what moves the joints for a
+step of the tool: all from the arm's kinematics.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from alula.errors import AlulaError
 from alula.frames import quat_from_rot, rotation_between
 from alula.robots.arm import Arm
 from alula.robots.kinematics import Kinematics
 
-DIFFERENCE = 1e-5
-"""Of a joint's position, for derivatives [rad or m]."""
 STEPS = 200
 """Most iterations before giving up."""
 LONGEST = 0.3
 """Of one iteration, so that a far goal does not throw the joints about [rad or m]."""
 DAMPING = 1e-3
 """Keeps steps finite where the arm is stretched [m or -]."""
+TOOL_DAMPING = 0.01
+"""The same of steps of the tool, which are never repeated until they are exact [m or -]."""
+TOOL_STEPS = ("tool_x", "tool_y", "tool_z", "tool_turn_x", "tool_turn_y", "tool_turn_z")
+"""Names of the actions that move the tool: a displacement [m] and a rotation vector [rad], in the world."""
+TOOL_STEP_MAX = (0.1, 0.5)
+"""Longest step along an axis [m], and about one [rad]: beyond these it is not well said by a derivative."""
 
 
-def tool_jacobian(kinematics: Kinematics, joint_position: Sequence[float]) -> np.ndarray:
-    """Velocity of the tool [m/s] and its angular velocity [rad/s], both in the world, for each joint's speed 1 (6, J)."""
-    q = np.array(joint_position, float)
-    columns = []
-    for step in DIFFERENCE * np.eye(len(q)):
-        # (x(q + h) - x(q - h)) / 2 h
-        (low, low_rot), (high, high_rot) = (kinematics.forward(p) for p in (q - step, q + step))
-        columns.append([*(np.array(high) - low), *_turn(low_rot, high_rot)])
-    return np.array(columns).T / (2.0 * DIFFERENCE)
+def tool_jacobian(kinematics: Kinematics, joint_position: ArrayLike) -> np.ndarray:
+    """Velocity of the tool [m/s] and its angular velocity [rad/s], both in the world, for each joint's speed 1 (..., 6, J).
+
+    Args:
+        kinematics: of the tool.
+        joint_position: of one arm (J) or of many (N, J) [rad or m].
+    """
+    q = np.asarray(joint_position, float)
+    position, axes = kinematics.axes(q.tolist() if q.ndim == 1 else list(q.T))
+    jacobian = np.zeros((*q.shape[:-1], 6, q.shape[-1]))
+    for joint, slide, (u, v, w), point in axes:
+        x, y, z = (a - b for a, b in zip(position, point, strict=True))
+        # A slide moves the tool along its axis n; a hinge by n x (p - point), and turns it about n.
+        turned = (v * z - w * y, w * x - u * z, u * y - v * x, u, v, w)
+        for row, value in enumerate((u, v, w, 0.0, 0.0, 0.0) if slide else turned):
+            jacobian[..., row, joint] = value
+    return jacobian
+
+
+class ToolSteps:
+    """The action map of `end_effector_delta`: steps of the tool to steps of the joints, in simulation and on the robot.
+
+    An action is a displacement of the tool [m] (3), a small turn of it as a rotation vector [rad] (3), both in the
+    world, and for each joint that does not move the tool, a gripper's, its own step.
+    """
+
+    def __init__(self, arm: Arm, control_dt: float) -> None:
+        """`control_dt` is the time between two steps [s].
+
+        Raises:
+            AlulaError: the arm has no model, or no tool in it.
+        """
+        self._kinematics = Kinematics(arm)
+        chain = self._kinematics.chain
+        self.others = tuple(j for j in range(len(arm.joint_names)) if j not in chain)
+        """Places of the joints that do not move the tool."""
+        self.names = (*TOOL_STEPS, *(arm.joint_names[j] for j in self.others))
+        """Names of the actions (A)."""
+        self._reach = control_dt * np.array(arm.velocity_max)
+
+    def joint_steps(self, target: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """How far the targets of the joints move [rad or m] (..., J): by damped least squares, none faster than it can.
+
+        ::
+
+            dq = J^T (J J^T + TOOL_DAMPING^2 I)^-1 d        J at the targets, which noise and lag do not touch
+            dq <- dq / max(1, max_j |dq_j| / (velocity_max_j control_dt))
+
+        (Y. Nakamura and H. Hanafusa, Inverse kinematic solutions with singularity robustness for robot manipulator
+        control, ASME J. Dyn. Syst. Meas. Control 108, 1986; the damping is constant here.)
+
+        Args:
+            target: where the joints are sent now, of one arm (J) or of many (N, J).
+            step: of the tool, and of the other joints, in the order of `names` (..., A).
+        """
+        j = tool_jacobian(self._kinematics, target)
+        square = j @ np.swapaxes(j, -1, -2) + TOOL_DAMPING**2 * np.eye(6)
+        moved = np.swapaxes(j, -1, -2) @ np.linalg.solve(square, step[..., :6, None])
+        moved = moved[..., 0]
+        # All alike, so that the tool is slowed down and not led elsewhere.
+        moved /= np.maximum(1.0, np.abs(moved / self._reach).max(axis=-1, keepdims=True))
+        moved[..., self.others] = step[..., 6:]
+        return moved
 
 
 def joint_positions(
@@ -54,7 +115,7 @@ def joint_positions(
         error = np.concatenate([np.array(position) - here, _turn(here_rot, rot)])
         if np.abs(error).max() < 1e-7:
             return q
-        j = tool_jacobian(kinematics, q.tolist())
+        j = tool_jacobian(kinematics, q)
         step = j.T @ np.linalg.solve(j @ j.T + DAMPING**2 * np.eye(6), error)
         q = np.clip(q + step * min(1.0, LONGEST / np.abs(step).max()), low, high)
     miss = float(np.linalg.norm(np.array(position) - kinematics.forward(q.tolist())[0]))

@@ -20,6 +20,8 @@ ORIENTATIONS = ("quat", "euler", "axisangle", "xyaxes")
 BODY = {"name", "childclass", "pos", "gravcomp", "user", "sleep", *ORIENTATIONS}
 """Attributes of a body on the way; others could move it."""
 Attributes = Mapping[str, str]
+Axis = tuple[int, bool, tuple[Any, ...], tuple[Any, ...]]
+"""A joint's place in the robot file, whether it slides, its axis in the world (3) and a point on it [m] (3)."""
 
 
 class Kinematics:
@@ -56,6 +58,8 @@ class Kinematics:
             else:
                 start = _flat(_matrix(start) @ _matrix(fixed))
         self._start, self._steps = start, tuple(steps)
+        self.chain = tuple(index for index, *_ in steps)
+        """Places in `joint_names` of the joints that move the site, from the base on."""
 
     def forward(self, joint_position: Sequence[float]) -> tuple[list[float], list[float]]:
         """Pose of the site in the world, the robot's base where its model puts it.
@@ -69,28 +73,51 @@ class Kinematics:
         Raises:
             ValueError: a position is infinite.
         """
-        # Plain floats: numpy takes longer to begin a product of such small matrices than this takes to end it.
+        *rot, x, y, z = self._walk(joint_position, None)
+        return [x, y, z], rot
+
+    def axes(self, joint_position: Sequence[Any]) -> tuple[list[Any], list[Axis]]:
+        """Position of the site in the world, and the axis of every joint that moves it.
+
+        Args:
+            joint_position: as of `forward`, or arrays in place of the floats, for many arms at once (J).
+
+        Returns:
+            Position [m] (3), and an `Axis` for each joint of the chain; floats, or arrays where those were given.
+        """
+        axes: list[Axis] = []
+        pose = self._walk(joint_position, axes)
+        return pose[9:], axes
+
+    def _walk(self, joint_position: Sequence[Any], axes: list[Axis] | None) -> list[Any]:
+        """Rotation of the site, row-major (9), and its position (3); axes of the joints on the way are appended."""
+        # Plain floats: numpy takes longer to begin a product of such small matrices than this takes to end it. The same
+        # lines serve arrays, one number a joint and arm.
+        many = isinstance(joint_position[0], np.ndarray)
+        cos, sin = (np.cos, np.sin) if many else (math.cos, math.sin)
         a, b, c, d, e, f, g, h, i, x, y, z = self._start
         for index, slide, reference, fixed in self._steps:
             q = joint_position[index] - reference
+            if axes is not None:
+                axes.append((index, slide, (c, f, i), (x, y, z)))
             if slide:
                 # p + R (0, 0, q)
                 x, y, z = x + c * q, y + f * q, z + i * q
             else:
                 # R Rz(q)
-                co, si = math.cos(q), math.sin(q)
+                co, si = cos(q), sin(q)
                 a, b = co * a + si * b, co * b - si * a
                 d, e = co * d + si * e, co * e - si * d
                 g, h = co * g + si * h, co * h - si * g
             r0, r1, r2, r3, r4, r5, r6, r7, r8, u, v, w = fixed
-            # p + R p_f, then R R_f
-            x += a * u + b * v + c * w
-            y += d * u + e * v + f * w
-            z += g * u + h * v + i * w
+            # p + R p_f, then R R_f; not in place, since arrays would change under the axes noted before.
+            x = x + (a * u + b * v + c * w)
+            y = y + (d * u + e * v + f * w)
+            z = z + (g * u + h * v + i * w)
             a, b, c = a * r0 + b * r3 + c * r6, a * r1 + b * r4 + c * r7, a * r2 + b * r5 + c * r8
             d, e, f = d * r0 + e * r3 + f * r6, d * r1 + e * r4 + f * r7, d * r2 + e * r5 + f * r8
             g, h, i = g * r0 + h * r3 + i * r6, g * r1 + h * r4 + i * r7, g * r2 + h * r5 + i * r8
-        return [x, y, z], [a, b, c, d, e, f, g, h, i]
+        return [a, b, c, d, e, f, g, h, i, x, y, z]
 
 
 Link = tuple[str, bool, float, tuple[float, ...]]

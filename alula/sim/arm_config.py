@@ -6,9 +6,11 @@ from typing import Literal
 import numpy as np
 
 from alula.errors import AlulaError
+from alula.policies.contract import ActionEntry
 from alula.robots.arm import Arm
+from alula.robots.inverse_kinematics import TOOL_STEP_MAX, ToolSteps
 
-ActionKind = Literal["joint_position_delta", "joint_torque"]
+ActionKind = Literal["joint_position_delta", "joint_torque", "end_effector_delta"]
 MAX_SUBSTEPS = 100
 
 
@@ -60,9 +62,14 @@ class ArmSimConfig:
     episode_steps: int = 150
     """Time limit [policy steps]."""
     action: ActionKind = "joint_position_delta"
-    """joint_position_delta: each step moves the servos' targets; joint_torque: beside what holds the links up."""
+    """joint_position_delta: each step moves the servos' targets; joint_torque: beside what holds the links up;
+    end_effector_delta: each step moves the tool that the servos' targets stand for, and the gripper's target."""
     action_scale: float = 0.5
     """Action 1: the share of a joint's largest speed at which its target moves, or of its largest torque [-]."""
+    tool_speed: float = 0.5
+    """Action 1 of end_effector_delta: speed of the tool along an axis of the world [m/s]."""
+    tool_turn_speed: float = 1.5
+    """Action 1 of end_effector_delta: angular velocity of the tool about an axis of the world [rad/s]."""
     gripper_scale: float = 0.0
     """The same for the last joint where that is a gripper, whose target may run ahead of its fingers: what closes at half of
     a slow speed is closed by no random actions [-]; 0: as the others."""
@@ -82,6 +89,9 @@ class ArmSimConfig:
         _check("episode_steps", self.episode_steps, 1, 10_000_000)
         _check("action_scale", self.action_scale, 1e-3, 1.0)
         _check("gripper_scale", self.gripper_scale, 0.0, 100.0)
+        for name, most in zip(("tool_speed", "tool_turn_speed"), TOOL_STEP_MAX, strict=True):
+            moves_tool = self.action == "end_effector_delta"
+            _check(name, getattr(self, name), 1e-3, most / self.control_dt if moves_tool else 100.0)
         _check("assisting_force", self.assisting_force, 0.0, 1000.0)
         _check("history", self.history, 0, 64)
         _check("noise", self.noise, 0.0, 100.0)
@@ -92,13 +102,39 @@ class ArmSimConfig:
         return 3 if self.assisting_force > 0.0 else 0
 
     def action_size(self, robot: Arm) -> np.ndarray:
-        """What action 1 means: a step of each joint's target [rad or m], or its torque [N m or N] (J)."""
+        """What action 1 means (A): a step of each joint's target [rad or m], or its torque [N m or N], or steps of the
+        tool along and about the world's axes [m, rad] and of the targets of the joints that do not move it.
+        """
         share = np.full(len(robot.joint_names), self.action_scale)
         if self.gripper_scale > 0.0:
             share[-1] = self.gripper_scale
         if self.action == "joint_torque":
             return share * np.array(robot.effort_max)
-        return share * self.control_dt * np.array(robot.velocity_max)
+        joint_step = share * self.control_dt * np.array(robot.velocity_max)
+        if self.action == "joint_position_delta":
+            return joint_step
+        tool_step = self.control_dt * np.repeat([self.tool_speed, self.tool_turn_speed], 3)
+        others = list(ToolSteps(robot, self.control_dt).others)
+        return np.concatenate([tool_step, joint_step[others]])
+
+    def action_entries(self, robot: Arm) -> tuple[ActionEntry, ...]:
+        """The actions as a policy's contract states them (A).
+
+        Raises:
+            AlulaError: steps of a tool that the robot's model does not have.
+        """
+        names, meanings = robot.joint_names, [self.action] * len(robot.joint_names)
+        units = ["N m or N" if self.action == "joint_torque" else "rad or m"] * len(names)
+        if self.action == "end_effector_delta":
+            names = ToolSteps(robot, self.control_dt).names
+            others = len(names) - 6
+            meanings = [self.action] * 6 + ["joint_position_delta"] * others
+            units = ["m"] * 3 + ["rad"] * 3 + ["rad or m"] * others
+        sizes = self.action_size(robot).tolist()
+        return tuple(
+            ActionEntry(name=name, low=-size, high=size, unit=unit, meaning=meaning)
+            for name, size, unit, meaning in zip(names, sizes, units, meanings, strict=True)
+        )
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:

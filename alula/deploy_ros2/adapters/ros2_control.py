@@ -16,11 +16,12 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from alula.deploy_ros2.adapters.interface import Timing
 from alula.deploy_ros2.adapters.multirotor import NEWEST
+from alula.deploy_ros2.joint_targets import STEPS, JointTargets
 from alula.deploy_ros2.node_config import NodeConfig
 from alula.deploy_ros2.observation import joint_order, rotation
 from alula.deploy_ros2.samples import OBJECT, REFERENCES, Reference, Sample
 from alula.errors import AlulaError
-from alula.robots.arm import LEASH, Arm
+from alula.robots.arm import Arm
 
 if TYPE_CHECKING:
     from alula.deploy_ros2.runner import PolicyRunner
@@ -47,7 +48,7 @@ class Ros2ControlConfig:
     trajectory: str = "/joint_trajectory_controller/joint_trajectory"
     """Where the joint_trajectory_controller listens; it must have exactly the policy's joints."""
     joints: tuple[str, ...] = ()
-    """Joints in the order of the forward_command_controller's own parameter `joints`; empty: the policy's order."""
+    """Joints in the order of the forward_command_controller's own parameter `joints`; empty: the robot file's order."""
     watchdog: bool = False
     """Whether the robot itself stops its joints when commands stay away; policies that command velocities need it,
     since a forward_command_controller goes on with the last one."""
@@ -82,7 +83,7 @@ def pose_samples(thing: str, message: PoseStamped, stamp: float) -> dict[str, Sa
 
 
 def forward_message(command: np.ndarray, order: list[int]) -> Float64MultiArray:
-    """A command in the policy's order (J) in the controller's: its joint k is our joint order[k]."""
+    """A command in the robot's order (J) in the controller's: its joint k is our joint order[k]."""
     return Float64MultiArray(data=[float(command[k]) for k in order])
 
 
@@ -120,17 +121,19 @@ class Ros2ControlAdapter:
             AlulaError: the policy commands no joints, or velocities that nothing would stop; other joints.
         """
         _check(config, runner)
-        order = joint_order(config.joints or runner.names, runner.names)
-        if order is None or len(order) != len(config.joints or runner.names):
+        names = arm.joint_names
+        order = joint_order(config.joints or names, names)
+        if order is None or len(order) != len(config.joints or names):
             raise AlulaError(
-                f"ros2_control.joints are {', '.join(config.joints)}; allowed: {', '.join(runner.names)} in any order"
+                f"ros2_control.joints are {', '.join(config.joints)}; allowed: {', '.join(names)} in any order"
             )
         self._node, self._config, self._timing, self._on_state = node, config, timing, on_state
-        self._names, self._level = runner.names, runner.level
+        self._names, self._level = names, runner.level
         # The controller's joint k is our joint _order[k].
-        self._order = [runner.names.index(joint) for joint in config.joints or runner.names]
+        self._order = [names.index(joint) for joint in config.joints or names]
         self._reach_in = runner.control_dt
-        self._commanded: np.ndarray | None = None
+        steps = runner.level in STEPS
+        self._targets = JointTargets(arm, runner.level, runner.control_dt) if steps else None
         self._latched = node_config.reference == "latched"
         self._outside = frozenset(runner.outside)
         self._low = np.array(arm.position_low)
@@ -157,7 +160,9 @@ class Ros2ControlAdapter:
 
     def start(self, now: float) -> None:
         """The policy takes over: without a goal for the joints so far, stay here."""
-        self._commanded, self._moving = None, False
+        self._moving = False
+        if self._targets is not None:
+            self._targets.start()
         here = self.samples["joint_position"]
         if "joint_position_reference" in self._outside:
             self.samples.setdefault("joint_position_reference", here)
@@ -171,20 +176,16 @@ class Ros2ControlAdapter:
         return None
 
     def send(self, command: np.ndarray, now: float) -> None:
-        """Publish a command in the policy's order (J); nothing that is not finite leaves."""
-        if self._level == "joint_position_delta":
+        """Publish a command in the policy's order (A); nothing that is not finite leaves."""
+        if self._targets is not None:
             measured = self._measured(self.samples.get("joint_position"))
-            if measured is None:
+            moved = self._targets.moved(command, measured)
+            if moved is None:
                 return
-            base = measured if self._commanded is None else self._commanded
-            # From what was commanded, not from where the arm is: a wrong measurement would go straight to the joints,
-            # and a hold (steps of zero) would follow an arm that sags. A blocked arm winds up no more than the leash,
-            # which never moves the command by itself, whatever is measured.
-            low, high = np.minimum(base, measured - LEASH), np.maximum(base, measured + LEASH)
-            command = np.clip(np.clip(base + command, low, high), self._low, self._high)
+            command = moved
         if not np.isfinite(command).all():
             return
-        self._commanded, self._moving = np.array(command, float), True
+        self._moving = True
         if self._config.controller == "forward":
             self._publisher.publish(forward_message(command, self._order))
         else:
@@ -215,7 +216,7 @@ class Ros2ControlAdapter:
         self._node.destroy_publisher(self._publisher)
 
     def _measured(self, sample: Sample | None) -> np.ndarray | None:
-        """Joint positions of a sample in the policy's order (J); None where they are not all there."""
+        """Joint positions of a sample in the robot's order (J); None where they are not all there."""
         names = () if sample is None or sample.names is None else sample.names
         order = joint_order(names, self._names)
         if sample is None or order is None or len(sample.value) != len(names):
@@ -285,9 +286,10 @@ class Ros2ControlAdapter:
 
 def _check(config: Ros2ControlConfig, runner: "PolicyRunner") -> None:
     """Refuse what this interface cannot do, or not safely."""
-    if not runner.level.startswith("joint_"):
+    takes = ("joint_position", "joint_position_delta", "joint_velocity", "end_effector_delta")
+    if runner.level not in takes:
         raise AlulaError(
-            f"the policy commands {runner.level}; ros2_control takes: joint_position, joint_position_delta, joint_velocity"
+            f"the policy commands {runner.level}; ros2_control takes: {', '.join(takes)}"
         )
     if runner.level != "joint_velocity":
         return

@@ -10,6 +10,7 @@ import numpy as np
 
 from alula.errors import AlulaError
 from alula.robots.arm import LEASH, Arm
+from alula.robots.inverse_kinematics import ToolSteps
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.arm_scene import OBJECT, Scene
 from alula.sim.mujoco.arm_model import Edit, Joints, build_arm_model
@@ -68,6 +69,8 @@ class MujocoArm:
         self._tool = self.model.site(robot.tool).id
         self._low, self._high = np.array(robot.position_low), np.array(robot.position_high)
         self._scale = config.action_size(robot)
+        moves_tool = config.action == "end_effector_delta"
+        self._tool_steps = ToolSteps(robot, config.control_dt) if moves_tool else None
         noise = [np.full(e.size, e.noise, np.float32) for e in task.entries(robot)]
         self._noise = np.float32(config.noise) * np.concatenate(noise)
         self._sensors = {
@@ -80,10 +83,10 @@ class MujocoArm:
         return ThreadedPhysics(self.model, n_envs, threads)
 
     def _allocate(self, n: int) -> None:
-        config, joints = self.config, len(self._scale)
+        config = self.config
         self._index = np.arange(n)
-        self._target = np.zeros((n, joints))
-        self._past = np.zeros((n, max(1, config.history), joints), np.float32)
+        self._target = np.zeros((n, len(self.robot.joint_names)))
+        self._past = np.zeros((n, max(1, config.history), len(self._scale)), np.float32)
         self._steps, self._delay = np.zeros(n, int), np.zeros(n, int)
         ring = config.randomization.observation_delay_steps[1] + 1
         self._measured = np.zeros((n, ring, len(self._noise)), np.float32)
@@ -98,7 +101,7 @@ class MujocoArm:
     @property
     def n_actions(self) -> int:
         """Number of actions A + P."""
-        return self._target.shape[1] + self.config.assisting_actions
+        return len(self._scale) + self.config.assisting_actions
 
     def _find_object(self) -> int:
         try:
@@ -190,7 +193,7 @@ class MujocoArm:
 
     def _assist(self, action: np.ndarray) -> np.ndarray:
         """Push the object; the actions of the robot [N, A]."""
-        own = self._target.shape[1]
+        own = len(self._scale)
         if self.config.assisting_actions:
             force = self.assistance * self.config.assisting_force * action[:, own:]
             self._physics.xfrc_applied[:, self._object, :3] = force
@@ -198,12 +201,15 @@ class MujocoArm:
 
     def _command(self, action: np.ndarray) -> None:
         """Actions to the actuators' controls."""
+        step = self._scale * action
         if self.config.action == "joint_torque":
-            self._physics.ctrl[:, self._joints.ctrl] = self._scale * action
+            self._physics.ctrl[:, self._joints.ctrl] = step
             return
+        if self._tool_steps is not None:
+            step = self._tool_steps.joint_steps(self._target, step)
         # The target moves, not the measured position: a zero action holds where it was sent.
         q = self._physics.qpos[:, self._joints.qpos]
-        target = np.clip(self._target + self._scale * action, q - LEASH, q + LEASH)
+        target = np.clip(self._target + step, q - LEASH, q + LEASH)
         self._target = np.clip(target, self._low, self._high)
         self._physics.ctrl[:, self._joints.ctrl] = self._control(self._target)
 

@@ -175,7 +175,7 @@ class Joints:
         """Places in ctrl (J)."""
         self.scale, self.offset = np.ones(len(ids)), np.zeros(len(ids))
         """A command's control is offset + scale * command (J)."""
-        if config.action == "joint_position_delta":
+        if config.action != "joint_torque":
             self._read_servos(model, robot)
         self.mimics = _mimics(model, self.qpos)
         """Joints that equalities hold to one of these."""

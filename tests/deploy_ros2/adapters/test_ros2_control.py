@@ -17,10 +17,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from alula.deploy_ros2.adapters.interface import Timing, stamp_of
 from alula.deploy_ros2.adapters.robots import required
-from alula.deploy_ros2.adapters.ros2_control import LEASH, Ros2ControlAdapter, Ros2ControlConfig
+from alula.deploy_ros2.adapters.ros2_control import Ros2ControlAdapter, Ros2ControlConfig
 from alula.deploy_ros2.node_config import NodeConfig
 from alula.errors import AlulaError
-from alula.robots.arm import Arm
+from alula.robots.arm import LEASH, Arm
 
 fake = run_path(str(Path(__file__).with_name("fake.py")))
 CONFIG = Ros2ControlConfig()
