@@ -19,6 +19,7 @@ from alula.errors import AlulaError
 from alula.options import (
     COMMANDS,
     Bench,
+    CheckSim,
     Command,
     Evaluate,
     Export,
@@ -131,6 +132,8 @@ def run(command: Command) -> Outcome:
             return commands.inspect(command)
         case Bench():
             return commands.bench(command)
+        case CheckSim():
+            return commands.check_sim(command)
         case Presets():
             return commands.presets()
         case Robots():

@@ -312,6 +312,13 @@ def bench(command: options.Bench) -> Outcome:
     return Outcome(data=data, text=text)
 
 
+def check_sim(command: options.CheckSim) -> Outcome:
+    """`alula check-sim`."""
+    from alula.check_sim import check_sim as run
+
+    return run(command)
+
+
 def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
     """Column names of a log, `ours=theirs` each, as a mapping from ours to theirs."""
     columns: dict[str, str] = {}

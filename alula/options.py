@@ -16,6 +16,7 @@ _Columns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="OURS=THEIRS ...")]
 _PresetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
 _PolicyFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
 PilTarget = Literal["cortex-m4f", "cortex-m7", "riscv32"]
+BackEnd = Literal["multirotor", "mujoco", "mujoco-warp", "isaac-lab", "isaac-gym"]
 _LogFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
 
 
@@ -260,6 +261,40 @@ class Bench(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckSim(Common):
+    """Check that a simulator does here what alula's learners and evaluation rely on, and write a report.
+
+    Shapes, seeds, time limits, resets of single environments, final observations, refused actions, free fall, joint and
+    quaternion order. Ends with exit code 1 and names the check if one fails. Isaac runs in a process of its own, in the
+    interpreter that has it; nobody at alula has run it yet, so please send the report back.
+
+    Examples:
+      alula check-sim multirotor
+      alula check-sim mujoco --robot ur5e
+      alula check-sim isaac-lab --python ~/env_isaaclab/bin/python
+      alula check-sim isaac-gym --python ~/miniconda3/envs/rlgpu/bin/python
+    """
+
+    back_end: Annotated[BackEnd, tyro.conf.Positional, tyro.conf.arg(metavar="SIM")]
+    """multirotor (alula's own kernels), mujoco, mujoco-warp, isaac-lab or isaac-gym."""
+    robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
+    """Robot (name or file). Default: crazyflie-l2f for multirotor, else panda."""
+    task: Annotated[
+        Literal["hover", "reach", "lift", "push", "insert", "pivot_lift"] | None,
+        tyro.conf.arg(metavar="TASK"),
+    ] = None
+    """Task of the robot. Default: hover for a multirotor, lift for panda, else reach."""
+    python: _File = None
+    """Interpreter that has Isaac. Default: this one."""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cuda:0"
+    """Where Isaac simulates: cuda:0, another GPU, or cpu."""
+    out: _Dir = None
+    """Folder for the report; must be new or empty. Default: runs/check-SIM-TIME."""
+    overwrite: bool = False
+    """Replace the folder of an earlier check."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Presets(Common):
     """List the named experiments."""
 
@@ -270,7 +305,17 @@ class Robots(Common):
 
 
 Command = (
-    Fly | Train | Evaluate | Identify | Export | Flightlog | Inspect | Bench | Presets | Robots
+    Fly
+    | Train
+    | Evaluate
+    | Identify
+    | Export
+    | Flightlog
+    | Inspect
+    | Bench
+    | CheckSim
+    | Presets
+    | Robots
 )
 COMMANDS: dict[str, type[Command]] = {
     "fly": Fly,
@@ -281,6 +326,7 @@ COMMANDS: dict[str, type[Command]] = {
     "flightlog": Flightlog,
     "inspect": Inspect,
     "bench": Bench,
+    "check-sim": CheckSim,
     "presets": Presets,
     "robots": Robots,
 }
