@@ -32,7 +32,7 @@ def _arrays(t: Transition) -> list[np.ndarray]:
     ]  # fmt: skip
 
 
-def moves(case: Case, n: int, steps: int, size: float = 1.0) -> np.ndarray:
+def random_actions(case: Case, n: int, steps: int, size: float = 1.0) -> np.ndarray:
     """Random actions around rest [T, N, A]."""
     away = np.random.default_rng(0).uniform(-size, size, (steps, n, case.n_actions))
     return (case.rest + away).clip(-1.0, 1.0).astype(np.float32)
@@ -64,7 +64,7 @@ def shapes_and_types(case: Case) -> str:
     first = simulator.reset(1)
     expect(simulator.n_envs == N, f"n_envs is {simulator.n_envs}; allowed: {N}")
     expect(first.ndim == 2 and len(first) == N, f"reset gives the shape {first.shape}")
-    for move in moves(case, N, 9):
+    for move in random_actions(case, N, 9):
         t = simulator.step(move)
         for name in ("observation", "final_observation"):
             shape = getattr(t, name).shape
@@ -84,14 +84,14 @@ def shapes_and_types(case: Case) -> str:
 
 def same_seed(case: Case) -> str:
     """Two simulators made and run with the same seed say the same."""
-    moves = moves(case, N, 25)
+    moves = random_actions(case, N, 25)
     a, b = (_run(case.make(N, episode_steps=10), moves) for _ in range(2))
     return _same(case, a, b, "two runs with one seed")
 
 
 def reset_forgets(case: Case) -> str:
     """A reset in the middle of other episodes leaves nothing of them."""
-    moves = moves(case, N, 25)
+    moves = random_actions(case, N, 25)
     simulator = case.make(N, episode_steps=10)
     first = _run(simulator, moves)
     _run(simulator, -moves[:13], seed=8)
@@ -112,7 +112,7 @@ def time_limit(case: Case) -> str:
     """The time limit truncates, and the next episode starts in the same step."""
     simulator = case.make(N, episode_steps=3)
     simulator.reset(0)
-    for step, move in enumerate(moves(case, N, 7, 0.01)):
+    for step, move in enumerate(random_actions(case, N, 7, 0.01)):
         t = simulator.step(move)
         ends = step in (2, 5)
         expect((t.truncated == ends).all(), f"step {step}: truncated is {t.truncated.tolist()}")
@@ -129,7 +129,7 @@ def time_limit(case: Case) -> str:
 
 def final_observation(case: Case) -> str:
     """With auto-reset the final rows are what the ended episode would have shown without it."""
-    moves, last = moves(case, N, 10, 0.01), []
+    moves, last = random_actions(case, N, 10, 0.01), []
     for auto_reset in (True, False):
         simulator = case.make(N, episode_steps=10, auto_reset=auto_reset)
         simulator.reset(0)
@@ -149,7 +149,7 @@ def no_auto_reset(case: Case) -> str:
     """Without auto-reset time goes on after the limit."""
     simulator = case.make(N, episode_steps=4, auto_reset=False)
     simulator.reset(0)
-    ends = [bool(simulator.step(m).truncated.all()) for m in moves(case, N, 7, 0.01)]
+    ends = [bool(simulator.step(m).truncated.all()) for m in random_actions(case, N, 7, 0.01)]
     expect(ends == [False] * 3 + [True] * 4, f"truncated is {ends} in 7 steps of a limit of 4")
     return "stays truncated"
 
@@ -176,7 +176,7 @@ def one_fails_alone(case: Case) -> str:
 
 def environments_are_apart(case: Case) -> str:
     """What is done to environment 0 does not show in the others."""
-    moves = moves(case, N, 15, 0.1)
+    moves = random_actions(case, N, 15, 0.1)
     a = _run(case.make(N), moves)
     moves[:, 0] = 2.0 * case.rest - moves[:, 0]
     b = _run(case.make(N), moves)
@@ -189,7 +189,7 @@ def one_environment(case: Case) -> str:
     simulator = case.make(1, episode_steps=3)
     shape = simulator.reset(0).shape
     expect(shape[0] == 1, f"reset gives the shape {shape}")
-    ends = [bool(simulator.step(m).truncated[0]) for m in moves(case, 1, 6, 0.01)]
+    ends = [bool(simulator.step(m).truncated[0]) for m in random_actions(case, 1, 6, 0.01)]
     expect(ends == [False, False, True] * 2, f"truncated is {ends} with a limit of 3")
     return ""
 

@@ -12,7 +12,7 @@ from alula.evaluation.simulator_cases import (
     Case,
     FlightCase,
 )
-from alula.evaluation.simulator_checks import COMMON, CheckFailed, N, expect, moves
+from alula.evaluation.simulator_checks import COMMON, CheckFailed, N, expect, random_actions
 from alula.frames import quat_from_rot, rot_from_quat, rotation_between
 from alula.robots.kinematics import Kinematics
 from alula.robots.multirotor import GRAVITY
@@ -108,7 +108,7 @@ def tool_frame(case: ArmCase) -> str:
     simulator, chain = case.quiet(N), Kinematics(case.robot)
     simulator.reset(5)
     worst_position = worst_angle = 0.0
-    for move in [None, *moves(case, N, 10, 0.5)]:
+    for move in [None, *random_actions(case, N, 10, 0.5)]:
         if move is not None:
             simulator.step(move)
         scene = simulator.scene
