@@ -7,6 +7,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alula.c_compiler import find_compiler
@@ -41,7 +43,7 @@ def compile_library(main: Path, headers: tuple[Path, ...], generated: str) -> ct
     key = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
     folder = cache_dir()
     library = folder / f"{main.stem}-{key}.so"
-    if not _intact(library):
+    if kept(library) is None:
         _compile(cc, main, headers, generated, library)
     try:
         return ctypes.CDLL(str(library))
@@ -49,45 +51,61 @@ def compile_library(main: Path, headers: tuple[Path, ...], generated: str) -> ct
         raise AlulaError(f"cannot load compiled kernels: {e}; set ALULA_CACHE") from None
 
 
-def _intact(library: Path) -> bool:
-    """Whether the file is whole: loading a truncated one would kill the process."""
+def kept(path: Path) -> bytes | None:
+    """What `keep` wrote; None where it is not there or not whole: running a truncated one would kill the process."""
     try:
-        data = library.read_bytes()
+        data = path.read_bytes()
     except OSError:
-        return False
-    return data[-32:] == hashlib.sha256(data[:-32]).digest()
+        return None
+    return data[:-32] if data[-32:] == hashlib.sha256(data[:-32]).digest() else None
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write to the cache, whole or not at all.
+
+    Raises:
+        AlulaError: cannot be written.
+    """
+    with room_for(path) as work:
+        whole = work / path.name
+        # The loader ignores what follows a library; `kept` looks for it.
+        whole.write_bytes(data + hashlib.sha256(data).digest())
+        os.replace(whole, path)
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[Path]:
+    """A folder for what becomes `path`, beside it; says how to help oneself where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as work:
+            yield Path(work)
+    except OSError as e:
+        raise AlulaError(
+            f"cannot write compiled kernels to {path.parent}: {e.strerror}; set ALULA_CACHE"
+        ) from None
 
 
 def _compile(
     cc: list[str], main: Path, headers: tuple[Path, ...], generated: str, library: Path
 ) -> None:
-    try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as name:
-            work = Path(name)
-            for source in (main, *headers):
-                shutil.copy(source, work / source.name)
-            (work / "generated.h").write_text(generated)
-            built = work / library.name
-            done = subprocess.run(
-                [*cc, *FLAGS, "-o", str(built), str(work / main.name), "-lm"],
-                capture_output=True,
-                text=True,
-                check=False,
+    with room_for(library) as work:
+        for source in (main, *headers):
+            shutil.copy(source, work / source.name)
+        (work / "generated.h").write_text(generated)
+        built = work / library.name
+        done = subprocess.run(
+            [*cc, *FLAGS, "-o", str(built), str(work / main.name), "-lm"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            first = next(
+                (line for line in done.stderr.splitlines() if "error:" in line), done.stderr
             )
-            if done.returncode:
-                first = next(
-                    (line for line in done.stderr.splitlines() if "error:" in line), done.stderr
-                )
-                raise AlulaError(f"{cc[0]} could not compile {main.name}: {first.strip()}")
-            # The loader ignores what follows the library; `_intact` looks for it.
-            data = built.read_bytes()
-            built.write_bytes(data + hashlib.sha256(data).digest())
-            os.replace(built, library)
-    except OSError as e:
-        raise AlulaError(
-            f"cannot write compiled kernels to {library.parent}: {e.strerror}; set ALULA_CACHE"
-        ) from None
+            raise AlulaError(f"{cc[0]} could not compile {main.name}: {first.strip()}")
+        keep(library, built.read_bytes())
 
 
 def _processor() -> str:

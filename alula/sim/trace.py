@@ -215,7 +215,7 @@ def c_function(
     lines = _body(graph, outputs, {a.name for a in arguments if a.uniform})
     parameters = [f"const float *{a.name}" for a in arguments]
     parameters += [f"float *{o}" for o in outputs]
-    return "\n".join([f"static inline void {name}({', '.join(parameters)})", "{", *lines, "}", ""])
+    return "\n".join([f"INLINE void {name}({', '.join(parameters)})", "{", *lines, "}", ""])
 
 
 _C = {

@@ -43,15 +43,46 @@ typedef struct {
     float random_mass, random_inertia, random_thrust, random_rotor, random_lag, random_torque, random_drag;
 } Batch;
 
+#ifdef __cplusplus
+/* A thread's own rows are in local arrays (see simulator.cu), wherever that is; only what is looked up by the time
+ * stays in the arrays of all environments, [step][rows][n_blocks], each step's rows apart. The tape is a ring too. */
+#define APART 1
+#define BLOCK(b, field, rows, k) ((b)->field)
+#define ACTION_ROW(b, k, c, i) \
+    ((b)->actions + ((((c) & ((b)->tape_length - 1)) * N_ROTORS + (i)) * (b)->n_blocks + (k)))
+#define SENSED_ROW(b, k, c, i) ((b)->sensed + ((((c) & MAX_DELAY) * N_SENSED + (i)) * (b)->n_blocks + (k)))
+#define HANDED_OUT(b, columns, env, i) ((i) * (b)->n_blocks + (env))
+#else
+#define APART 0
 #define BLOCK(b, field, rows, k) ((b)->field + (int64_t)(k) * (rows) * LANES)
 #define ACTION(b, k, c) ((b)->actions + ((int64_t)(k) * (b)->tape_length + (c)) * N_ROTORS * LANES)
-#define SENSED(b, k, c) \
-    ((b)->sensed + ((int64_t)(k) * (MAX_DELAY + 1) + ((c) & MAX_DELAY)) * N_SENSED * LANES)
+#define ACTION_ROW(b, k, c, i) (ACTION(b, k, c) + (i) * LANES)
+#define SENSED_ROW(b, k, c, i) \
+    ((b)->sensed + (((int64_t)(k) * (MAX_DELAY + 1) + ((c) & MAX_DELAY)) * N_SENSED + (i)) * LANES)
+/* Where column `i` of an environment stands in what is handed out. */
+#define HANDED_OUT(b, columns, env, i) ((env) * (columns) + (i))
+#endif
+
+/* The rows of an action, or of a measurement, together: in place, or in `room` where they lie apart. */
+INLINE float *action_rows(const Batch *b, int64_t k, int64_t c, float *room)
+{
+    if (!APART) return ACTION_ROW(b, k, c, 0);
+    UNROLL
+    for (int i = 0; i < N_ROTORS; i++) room[i] = *ACTION_ROW(b, k, c, i);
+    return room;
+}
+INLINE float *sensed_rows(const Batch *b, int64_t k, int64_t c, float *room)
+{
+    if (!APART) return SENSED_ROW(b, k, c, 0);
+    UNROLL
+    for (int i = 0; i < N_SENSED; i++) room[i] = *SENSED_ROW(b, k, c, i);
+    return room;
+}
 
 /* Reference rows at every lane's own time. */
-static inline void reference_block(const Batch *b, int64_t k, float *rows)
+INLINE void reference_block(const Batch *b, int64_t k, float *rows)
 {
-    float seconds[LANES] __attribute__((aligned(64)));
+    LOCAL(seconds, 1);
     EACH_VECTOR(o)
     {
         v_store(seconds + o, b->control_dt * v_load(BLOCK(b, clock, 1, k) + o));
@@ -60,14 +91,14 @@ static inline void reference_block(const Batch *b, int64_t k, float *rows)
 }
 
 /* row = value where `chosen`, as it was elsewhere. */
-static inline void put(float *row, ivec chosen, vec value)
+INLINE void put(float *row, ivec chosen, vec value)
 {
     v_store(row, (vec)((chosen & (ivec)value) | (~chosen & (ivec)v_load(row))));
 }
-static inline vec spread(Generator *g, float range) { return 1.0f + range * v_uniform11(g); }
+INLINE vec spread(Generator *g, float range) { return 1.0f + range * v_uniform11(g); }
 
 /* Draw the vehicle of the chosen lanes around the nominal one. */
-static void draw_params(const Batch *b, float *p, ivec chosen, Generator *g)
+INLINE void draw_params(const Batch *b, float *p, ivec chosen, Generator *g)
 {
     const float *n = b->nominal;
     const vec inertia = spread(g, b->random_inertia), thrust = spread(g, b->random_thrust);
@@ -89,7 +120,7 @@ static void draw_params(const Batch *b, float *p, ivec chosen, Generator *g)
 }
 
 /* One-hot rows of a whole number of steps, uniform in low..high. */
-static void draw_delay(float *one_hot, ivec chosen, Generator *g, int64_t low, int64_t high)
+INLINE void draw_delay(float *one_hot, ivec chosen, Generator *g, int64_t low, int64_t high)
 {
     const vec u = v_uniform01(g) * (float)(high - low + 1);
     for (int64_t i = 0; i <= MAX_DELAY; i++) {
@@ -100,7 +131,7 @@ static void draw_delay(float *one_hot, ivec chosen, Generator *g, int64_t low, i
 }
 
 /* Rotation by an angle uniform in [0, tilt] about an axis uniform on the sphere. */
-static void draw_attitude(float *quat, ivec chosen, Generator *g, vec tilt)
+INLINE void draw_attitude(float *quat, ivec chosen, Generator *g, vec tilt)
 {
     const vec z = v_uniform11(g), turn = 0.5f * v_uniform11(g), ring = v_sqrt(1.0f - z * z);
     const vec half = tilt * v_uniform01(g) * (0.5f * 0.159154943f); /* turns */
@@ -111,7 +142,7 @@ static void draw_attitude(float *quat, ivec chosen, Generator *g, vec tilt)
     for (int i = 0; i < 4; i++) put(quat + i * LANES, chosen, pull * q[i]);
 }
 
-static void draw_disturbance(const Batch *b, int64_t k, int o, ivec chosen, Generator *g)
+INLINE void draw_disturbance(const Batch *b, int64_t k, int o, ivec chosen, Generator *g)
 {
     vec n[10];
     for (int i = 0; i < 10; i += 2) v_normal(g, &n[i], &n[i + 1]);
@@ -120,7 +151,7 @@ static void draw_disturbance(const Batch *b, int64_t k, int o, ivec chosen, Gene
     for (int i = 0; i < 3; i++) put(BLOCK(b, gust, 3, k) + i * LANES + o, chosen, b->gust_std * n[6 + i]);
 }
 
-static void draw_trajectory(const Batch *b, int64_t k, int o, ivec chosen, Generator *g)
+INLINE void draw_trajectory(const Batch *b, int64_t k, int o, ivec chosen, Generator *g)
 {
     const vec u = v_uniform01(g) * (float)b->n_bank;
     for (int l = 0; l < VW; l++)
@@ -129,9 +160,9 @@ static void draw_trajectory(const Batch *b, int64_t k, int o, ivec chosen, Gener
 }
 
 /* Where the chosen lanes start: around the reference of their own time. */
-static void draw_state(const Batch *b, int64_t k, int o, ivec chosen, Generator *g)
+INLINE void draw_state(const Batch *b, int64_t k, int o, ivec chosen, Generator *g)
 {
-    float rows[N_REFERENCE * LANES] __attribute__((aligned(64)));
+    LOCAL(rows, N_REFERENCE);
     float *x = BLOCK(b, state, N_STATE, k) + o;
     reference_block(b, k, rows);
     const vec moving = v_where_gt(v_set(b->start_at_rest), v_uniform01(g), v_set(0.0f), v_set(1.0f));
@@ -143,19 +174,20 @@ static void draw_state(const Batch *b, int64_t k, int o, ivec chosen, Generator 
     }
     draw_attitude(x + 6 * LANES, chosen, g, moving * b->start_tilt);
     const float start = b->start_rotor < 0.0f ? b->hover_fraction : b->start_rotor;
+    UNROLL
     for (int i = 0; i < N_ROTORS; i++)
         put(x + (13 + i) * LANES, chosen, moving * start + (1.0f - moving) * b->hover_fraction);
 }
 
 /* Start a new episode in the lanes where `ended` is 1, already `age` steps old; `c` is the tape position of its first
  * measurement. A lane's numbers depend on its own generator alone, which only a reset of its own moves on. */
-static void reset_lanes(const Batch *b, int64_t k, int64_t c, const float *ended, const float *age)
+INLINE void reset_lanes(const Batch *b, int64_t k, int64_t c, const float *ended, const float *age)
 {
     const int64_t past = b->history + MAX_DELAY < c ? b->history + MAX_DELAY : c;
     EACH_VECTOR(o)
     {
         const ivec chosen = v_load(ended + o) > 0.5f;
-        uint32_t *rng = b->rng + k * 4 * LANES + o;
+        uint32_t *rng = BLOCK(b, rng, 4, k) + o;
         Generator g = v_generator(rng), before = g;
         put(BLOCK(b, clock, 1, k) + o, chosen, v_load(age + o));
         put(BLOCK(b, failed, 1, k) + o, chosen, v_set(0.0f));
@@ -167,25 +199,19 @@ static void reset_lanes(const Batch *b, int64_t k, int64_t c, const float *ended
         draw_disturbance(b, k, o, chosen, &g);
         if (N_TRAJECTORY > 0) draw_trajectory(b, k, o, chosen, &g);
         draw_state(b, k, o, chosen, &g);
-        float *actions = ACTION(b, k, c - past) + o;
-        for (int64_t i = 0; i < past * N_ROTORS; i++, actions += LANES) put(actions, chosen, v_set(b->hover_action));
-        const uvec keep = (uvec)chosen;
-        g.s0 = (keep & g.s0) | (~keep & before.s0);
-        g.s1 = (keep & g.s1) | (~keep & before.s1);
-        g.s2 = (keep & g.s2) | (~keep & before.s2);
-        g.s3 = (keep & g.s3) | (~keep & before.s3);
-        v_keep_generator(rng, g);
+        for (int64_t t = c - past; t < c; t++)
+            for (int i = 0; i < N_ROTORS; i++) put(ACTION_ROW(b, k, t, i) + o, chosen, v_set(b->hover_action));
+        v_keep_generator(rng, v_chosen_generator(chosen, g, before));
     }
 }
 
-/* Noisy measurement of a state into the ring at `c`. */
-static inline void measure(const Batch *b, int64_t k, int64_t c, const float *state)
+/* Noisy measurement of a state. */
+INLINE void measure_into(const Batch *b, int64_t k, const float *state, float *out)
 {
-    float *out = SENSED(b, k, c);
     EACH_VECTOR(o) sense(state + o, out + o);
     if (b->noisy) EACH_VECTOR(o)
     {
-        uint32_t *rng = b->rng + k * 4 * LANES + o;
+        uint32_t *rng = BLOCK(b, rng, 4, k) + o;
         Generator g = v_generator(rng);
         for (int i = 0; i < N_SENSED; i += 2) {
             vec first, second;
@@ -198,30 +224,40 @@ static inline void measure(const Batch *b, int64_t k, int64_t c, const float *st
     }
 }
 
+/* Noisy measurement of a state into the ring at `c`. */
+INLINE void measure(const Batch *b, int64_t k, int64_t c, const float *state)
+{
+    if (!APART) {
+        measure_into(b, k, state, SENSED_ROW(b, k, c, 0));
+        return;
+    }
+    LOCAL(room, N_SENSED);
+    measure_into(b, k, state, room);
+    UNROLL
+    for (int i = 0; i < N_SENSED; i++) *SENSED_ROW(b, k, c, i) = room[i];
+}
+
 /* First measurement of the lanes where `ended` is 1, after their reset; the delayed ones before it are the same.
  * The other lanes keep the measurement they had. */
-static inline void measure_anew(const Batch *b, int64_t k, int64_t c, const float *ended)
+INLINE void measure_anew(const Batch *b, int64_t k, int64_t c, const float *ended)
 {
-    float had[N_SENSED * LANES] __attribute__((aligned(64)));
-    uint32_t generators[4 * LANES] __attribute__((aligned(64))), *rng = b->rng + k * 4 * LANES;
-    float *now = SENSED(b, k, c);
-    memcpy(had, now, sizeof had);
-    memcpy(generators, rng, sizeof generators);
-    measure(b, k, c, BLOCK(b, state, N_STATE, k));
+    LOCAL(now, N_SENSED);
+    Generator before[LANES / VW];
+    uint32_t *rng = BLOCK(b, rng, 4, k);
+    EACH_VECTOR(o) before[o / VW] = v_generator(rng + o);
+    measure_into(b, k, BLOCK(b, state, N_STATE, k), now);
     EACH_VECTOR(o)
     {
         const ivec chosen = v_load(ended + o) > 0.5f;
-        for (int i = 0; i < N_SENSED; i++) {
-            put(now + i * LANES + o, ~chosen, v_load(had + i * LANES + o));
-            for (int d = 1; d <= b->observation_delay_high; d++)
-                put(SENSED(b, k, c - d) + i * LANES + o, chosen, v_load(now + i * LANES + o));
-        }
-        for (int i = 0; i < 4; i++) put((float *)rng + i * LANES + o, ~chosen, v_load((float *)generators + i * LANES + o));
+        for (int i = 0; i < N_SENSED; i++)
+            for (int64_t d = 0; d <= b->observation_delay_high; d++)
+                put(SENSED_ROW(b, k, c - d, i) + o, chosen, v_load(now + i * LANES + o));
+        v_keep_generator(rng + o, v_chosen_generator(chosen, v_generator(rng + o), before[o / VW]));
     }
 }
 
 /* out += weight * rows, lane by lane. */
-static inline void add_weighted(const float *rows, int width, const float *weight, float *out)
+INLINE void add_weighted(const float *rows, int width, const float *weight, float *out)
 {
     EACH_VECTOR(o)
     {
@@ -233,15 +269,18 @@ static inline void add_weighted(const float *rows, int width, const float *weigh
 
 /* What the task shows the actor, from the delayed measurement and the present reference. `late` is room for
  * N_SENSED rows; returns the measurement used, `late` or the ring's own. */
-static inline const float *observe_block(const Batch *b, int64_t k, int64_t c, float *late, float *reference_rows,
+INLINE const float *observe_block(const Batch *b, int64_t k, int64_t c, float *late, float *reference_rows,
                                          float *out)
 {
-    const float *now = SENSED(b, k, c);
+    LOCAL(room, N_SENSED);
+    const float *now = sensed_rows(b, k, c, late);
     if (b->observation_delay_high > 0) { /* late = sum_d one_hot_d sensed[c - d] */
         memset(late, 0, sizeof(float) * N_SENSED * LANES);
-        for (int64_t d = 0; d <= b->observation_delay_high; d++)
-            add_weighted(SENSED(b, k, c - d), N_SENSED,
-                         BLOCK(b, observation_delay, MAX_DELAY + 1, k) + d * LANES, late);
+        UNROLL
+        for (int64_t d = 0; d <= MAX_DELAY; d++)
+            if (d <= b->observation_delay_high)
+                add_weighted(sensed_rows(b, k, c - d, room), N_SENSED,
+                             BLOCK(b, observation_delay, MAX_DELAY + 1, k) + d * LANES, late);
         now = late;
     }
     reference_block(b, k, reference_rows);
@@ -250,7 +289,7 @@ static inline const float *observe_block(const Batch *b, int64_t k, int64_t c, f
 }
 
 /* Disturbance and delays [steps] as the critic sees them, from the present constant, gust and one-hot rows. */
-static inline void critic_inputs(const Batch *b, int64_t k, float *disturbance, float *delay)
+INLINE void critic_inputs(const Batch *b, int64_t k, float *disturbance, float *delay)
 {
     const float *constant = BLOCK(b, constant, 6, k), *gust = BLOCK(b, gust, 3, k);
     const float *action = BLOCK(b, action_delay, MAX_DELAY + 1, k);
@@ -266,15 +305,18 @@ static inline void critic_inputs(const Batch *b, int64_t k, float *disturbance, 
 }
 
 /* Throttle of the delayed action, clipped to the robot's range. */
-static inline void throttle_block(const Batch *b, int64_t k, int64_t c, float *throttle)
+INLINE void throttle_block(const Batch *b, int64_t k, int64_t c, float *throttle)
 {
+    LOCAL(room, N_ROTORS);
     if (b->action_delay_high > 0) { /* sum_d one_hot_d action[c - d] */
         memset(throttle, 0, sizeof(float) * N_ROTORS * LANES);
-        for (int64_t d = 0; d <= b->action_delay_high; d++)
-            add_weighted(ACTION(b, k, c - d), N_ROTORS, BLOCK(b, action_delay, MAX_DELAY + 1, k) + d * LANES,
-                         throttle);
+        UNROLL
+        for (int64_t d = 0; d <= MAX_DELAY; d++)
+            if (d <= b->action_delay_high)
+                add_weighted(action_rows(b, k, c - d, room), N_ROTORS,
+                             BLOCK(b, action_delay, MAX_DELAY + 1, k) + d * LANES, throttle);
     } else
-        memcpy(throttle, ACTION(b, k, c), sizeof(float) * N_ROTORS * LANES);
+        memcpy(throttle, action_rows(b, k, c, room), sizeof(float) * N_ROTORS * LANES);
     /* u = u_min + (a + 1) / 2 (u_max - u_min) */
     const float half = 0.5f * (b->throttle_max - b->throttle_min), middle = b->throttle_min + half;
     for (int i = 0; i < N_ROTORS * LANES; i += VW) {
@@ -285,16 +327,17 @@ static inline void throttle_block(const Batch *b, int64_t k, int64_t c, float *t
 
 /* Force and torque from outside: the episode's constant plus the gust, which moves on by one step:
  * g' = g e + sigma sqrt(1 - e^2) n, e = exp(-dt / time). `room` is for 6 rows; returns the rows to use. */
-static inline const float *disturb_block(const Batch *b, int64_t k, float *room)
+INLINE const float *disturb_block(const Batch *b, int64_t k, float *room)
 {
-    if (b->gust_std == 0.0f) return BLOCK(b, constant, 6, k);
+    if (!APART && b->gust_std == 0.0f) return BLOCK(b, constant, 6, k);
     memcpy(room, BLOCK(b, constant, 6, k), sizeof(float) * 6 * LANES);
+    if (b->gust_std == 0.0f) return room;
     const float e = b->gust_decay, kick = b->gust_std * sqrtf(1.0f - e * e);
     float *gust = BLOCK(b, gust, 3, k);
     EACH_VECTOR(o)
     {
         vec n[4];
-        uint32_t *rng = b->rng + k * 4 * LANES + o;
+        uint32_t *rng = BLOCK(b, rng, 4, k) + o;
         Generator g = v_generator(rng);
         v_normal(&g, &n[0], &n[1]);
         v_normal(&g, &n[2], &n[3]);
@@ -309,7 +352,7 @@ static inline const float *disturb_block(const Batch *b, int64_t k, float *room)
 }
 
 /* Fly one control step: `substeps` physics steps from `state`, in place. */
-static inline void fly_block(const Batch *b, int64_t k, float *state, const float *throttle, const float *disturbance)
+INLINE void fly_block(const Batch *b, int64_t k, float *state, const float *throttle, const float *disturbance)
 {
     for (int64_t s = 0; s < b->substeps; s++)
         EACH_VECTOR(o)
@@ -317,10 +360,10 @@ static inline void fly_block(const Batch *b, int64_t k, float *state, const floa
 }
 
 /* All ones where a lane is inside `margin` times the limits around the reference; a NaN is outside. */
-static inline ivec inside_limits(const Batch *b, const float *state, const float *reference_rows, float margin)
+INLINE ivec inside_limits(const Batch *b, const float *state, const float *reference_rows, float margin)
 {
     const float p = margin * b->limit_position, q = margin * b->limit_velocity, r = margin * b->limit_rate;
-    ivec inside = ~(ivec){0};
+    ivec inside = v_all();
     for (int i = 0; i < 3; i++) {
         const vec e = v_load(state + i * LANES) - v_load(reference_rows + i * LANES);
         const vec v = v_load(state + (3 + i) * LANES), w = v_load(state + (10 + i) * LANES);
@@ -330,7 +373,7 @@ static inline ivec inside_limits(const Batch *b, const float *state, const float
 }
 
 /* failed = 1 where a lane is outside the limits or has been. */
-static inline void check_limits(const Batch *b, int64_t k, const float *state, const float *reference_rows)
+INLINE void check_limits(const Batch *b, int64_t k, const float *state, const float *reference_rows)
 {
     float *failed = BLOCK(b, failed, 1, k);
     EACH_VECTOR(o)

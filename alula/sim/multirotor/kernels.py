@@ -24,7 +24,7 @@ from alula.sim.trace import Argument, Expr, Graph, c_function, vjp
 HERE = Path(__file__).parent
 LANES = 16
 """Environments a block, as in lanes.h."""
-HEADERS = (HERE / "lanes.h", HERE / "batch.h")
+HEADERS = (HERE / "lanes.h", HERE / "batch.h", HERE / "step.h")
 Rows = list[Expr]
 
 _FLOATS = [

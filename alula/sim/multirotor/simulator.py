@@ -51,48 +51,55 @@ class FlightBatch:
         self.first_tape = ring * -(-(config.history + ring) // ring)
         # The cursor returns to within a ring of first_tape, and `tape_room` steps must fit behind it.
         tape = self.first_tape + ring - 1 + tape_room
-        dt = config.control_dt / config.substeps
-        widths = {
-            "state": rows.state, "params": rows.params, "constant": 6, "gust": 3,
-            "action_delay": MAX_DELAY_STEPS + 1, "observation_delay": MAX_DELAY_STEPS + 1,
-            "trajectory": rows.trajectory, "clock": 1, "actions": tape * rows.rotors,
-            "sensed": (MAX_DELAY_STEPS + 1) * SENSED_SIZE, "observed": rows.observed, "reward": 1, "failed": 1,
-        }  # fmt: skip
+        widths = {**own_rows(rows, tape), "observed": rows.observed, "reward": 1}
         self.arrays = {name: aligned((blocks, width, LANES)) for name, width in widths.items()}
         self.arrays["rng"] = aligned((blocks, 4, LANES), np.uint32)
-        self.shared = {
-            "nominal": np.array(nominal_params(robot, dt), np.float32),
-            "uniform": np.array(
-                [
-                    *(p[0] for p in robot.rotor_position_b),
-                    *(p[1] for p in robot.rotor_position_b),
-                    dt,
-                ],
-                np.float32,
-            ),
-            "noise": config.noise * np.array(sensor_noise(robot), np.float32),
-            "weights": np.array(weights or task.CostWeights().rows(robot.hover_action), np.float32),
-            "bank": _trajectory_bank(task, trajectories),
-        }
+        self.shared = shared_rows(robot, task, config, trajectories, weights)
         self.struct = Batch(
-            n_blocks=blocks, history=config.history, tape_length=tape, substeps=config.substeps,
-            episode_steps=config.episode_steps, n_bank=len(self.shared["bank"]),
-            noisy=bool(self.shared["noise"].any()),
-            **_numbers(robot, config),
-        )  # fmt: skip
+            n_blocks=blocks, tape_length=tape, **flight_numbers(robot, config, self.shared)
+        )
         for name, array in (self.arrays | self.shared).items():
             setattr(self.struct, name, pointer(array))
 
     def seed(self, seed: int) -> None:
         """Seed every environment's own generator; environment i is the same for any N."""
-        if seed < 0:
-            raise AlulaError(f"seed is {seed}; allowed: >= 0")
-        words = _environment_words(seed, self.n_blocks * LANES)
+        words = environment_words(seed, self.n_blocks * LANES)
         self.arrays["rng"][:] = words.reshape(self.n_blocks, LANES, 4).transpose(0, 2, 1)
 
 
-def _environment_words(seed: int, n: int) -> np.ndarray:
+def own_rows(rows: RowCounts, tape: int) -> dict[str, int]:
+    """How many rows of each kind an environment keeps from step to step, with `tape` steps of actions."""
+    return {
+        "state": rows.state, "params": rows.params, "constant": 6, "gust": 3,
+        "action_delay": MAX_DELAY_STEPS + 1, "observation_delay": MAX_DELAY_STEPS + 1,
+        "trajectory": rows.trajectory, "clock": 1, "actions": tape * rows.rotors,
+        "sensed": (MAX_DELAY_STEPS + 1) * SENSED_SIZE, "failed": 1,
+    }  # fmt: skip
+
+
+def shared_rows(
+    robot: Multirotor,
+    task: ModuleType,
+    config: SimConfig,
+    trajectories: np.ndarray | None = None,
+    weights: list[float] | None = None,
+) -> dict[str, np.ndarray]:
+    """What all environments share, float32, by the names of `Batch` in batch.h."""
+    dt = config.control_dt / config.substeps
+    arms = [*(p[0] for p in robot.rotor_position_b), *(p[1] for p in robot.rotor_position_b)]
+    return {
+        "nominal": np.array(nominal_params(robot, dt), np.float32),
+        "uniform": np.array([*arms, dt], np.float32),
+        "noise": config.noise * np.array(sensor_noise(robot), np.float32),
+        "weights": np.array(weights or task.CostWeights().rows(robot.hover_action), np.float32),
+        "bank": _trajectory_bank(task, trajectories),
+    }
+
+
+def environment_words(seed: int, n: int) -> np.ndarray:
     """Four 32-bit words for each of n environments: SplitMix64 of (seed, environment)."""
+    if seed < 0:
+        raise AlulaError(f"seed is {seed}; allowed: >= 0")
     base = np.random.SeedSequence(seed).generate_state(1, np.uint64)
     with np.errstate(over="ignore"):
         z = base + np.arange(1, 2 * n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -147,10 +154,18 @@ def _trajectory_bank(task: ModuleType, trajectories: np.ndarray | None) -> np.nd
     return bank
 
 
-def _numbers(robot: Multirotor, config: SimConfig) -> dict[str, float]:
+def flight_numbers(
+    robot: Multirotor, config: SimConfig, shared: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """The numbers of `Batch` in batch.h, but for those that depend on how the arrays are laid out."""
     start, limits, d, r = config.start, config.limits, config.disturbances, config.randomization
     weight = robot.mass * GRAVITY
     return {
+        "history": config.history,
+        "substeps": config.substeps,
+        "episode_steps": config.episode_steps,
+        "n_bank": len(shared["bank"]),
+        "noisy": bool(shared["noise"].any()),
         "action_delay_low": r.action_delay_steps[0],
         "action_delay_high": r.action_delay_steps[1],
         "observation_delay_low": r.observation_delay_steps[0],

@@ -9,7 +9,7 @@ from scipy import stats
 
 from alula.sim.compile import compile_library
 from alula.sim.multirotor.kernels import HERE, LANES, aligned
-from alula.sim.multirotor.simulator import _environment_words
+from alula.sim.multirotor.simulator import environment_words
 
 MASK = 0xFFFFFFFF
 
@@ -174,12 +174,12 @@ def test_choosing(c) -> None:
 
 
 def test_seeds_of_the_environments() -> None:
-    few, many = _environment_words(5, 16), _environment_words(5, 4096)
+    few, many = environment_words(5, 16), environment_words(5, 4096)
     np.testing.assert_array_equal(few.ravel(), many.ravel()[: few.size])
     table = many.reshape(4096, 4)
     assert len(np.unique(table, axis=0)) == 4096
     assert table.any(axis=1).all(), "xoshiro must not start from zero"
-    assert not np.array_equal(few, _environment_words(6, 16))
+    assert not np.array_equal(few, environment_words(6, 16))
     # every bit is set in half of the words; standard error 0.0039
     bits = np.unpackbits(table.view(np.uint8), axis=1).mean(axis=0)
     assert np.abs(bits - 0.5).max() < 0.035
