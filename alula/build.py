@@ -131,6 +131,19 @@ def build_robot(preset: Preset, name_or_path: str | Path = "") -> Robot:
     return load(name_or_path or preset.robot)
 
 
+def with_action(preset: Preset, action: ActionKind | None) -> Preset:
+    """An arm's preset whose policy commands this in place of its own; None leaves it.
+
+    Raises:
+        AlulaError: it is no arm's.
+    """
+    if action is None:
+        return preset
+    if not isinstance(preset.sim, ArmSimConfig):
+        raise AlulaError(f"preset {preset.name} moves no arm; allowed: without --sim.action")
+    return replace(preset, sim=replace(preset.sim, action=action))
+
+
 def build_learner(preset: Preset, robot: Robot, seed: int) -> "Learner":
     """The preset's learner with the environments it learns from.
 

@@ -76,10 +76,10 @@ def _pil_target(pil: tuple[options.PilTarget, ...] | None) -> "Target | None":
 
 def train(command: options.Train) -> Outcome:
     """`alula train`."""
-    from alula.build import build_robot
+    from alula.build import build_robot, with_action
     from alula.presets import get_preset
 
-    preset = get_preset(command.preset)
+    preset = with_action(get_preset(command.preset), command.action)
     _check_seed(command.seed)
     wanted = command.robot or preset.robot
     robot = build_robot(preset, wanted)

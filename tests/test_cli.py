@@ -98,6 +98,7 @@ def test_unknown_commands_and_options(tmp_path):
         (["bench", "sim", "--preset", "no"], ["unknown preset 'no'"]),
         (["bench", "sim", "--repeats", 0], ["repeats is 0"]),
         (["train", "l2f-hover", "--robot", "no"], ["unknown robot 'no'", "known: crazyflie"]),
+        (["train", "l2f-hover", "--sim.action", "joint_torque"], ["preset l2f-hover moves no arm"]),
         (["fly", "--log", "no.usd"], ["no.usd"]),
         (["fly", "--log", "no.usd", "--mass", 0], ["mass is 0", "allowed"]),
         (["fly", "--seed", -1], ["seed is -1"]),

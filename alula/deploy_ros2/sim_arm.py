@@ -18,6 +18,7 @@ from alula.deploy_ros2.node_config import check_ranges
 from alula.deploy_ros2.samples import Sample
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
+from alula.sim.mujoco.arm_model import find_mimics
 
 Controller = Literal["forward_position", "forward_velocity", "joint_trajectory"]
 """Which controller is active."""
@@ -102,6 +103,8 @@ class SimArm:
         self._velocity = np.zeros(len(joints))
         self._path: tuple[np.ndarray, np.ndarray] | None = None
         self._data.qpos[self._qpos] = self._data.ctrl[self._servo] = self.target
+        for m in find_mimics(model, self._qpos):
+            self._data.qpos[m.qpos] = m.offset + m.slope * self.target[m.joint]
         mujoco.mj_forward(self._model, self._data)
 
     def _start(self) -> np.ndarray:

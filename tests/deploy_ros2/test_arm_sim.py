@@ -40,6 +40,13 @@ def test_it_holds_its_home_until_it_is_commanded():
     assert sim.time == pytest.approx(1.0)
 
 
+def test_a_panda_begins_at_rest_with_both_fingers():
+    sim = SimArm(load_arm("panda"), SimArmConfig(**QUIET))
+    sim.step()
+    # The other finger follows the first; were it closed at the start, it would be thrown open at half a metre a second.
+    assert np.abs(sim.velocity).max() < 1e-3
+
+
 def test_it_holds_the_last_position_for_ever():
     sim, goal = make(), HOME + 0.1
     sim.command(goal)

@@ -177,7 +177,7 @@ class Joints:
         """A command's control is offset + scale * command (J)."""
         if config.action != "joint_torque":
             self._read_servos(model, robot)
-        self.mimics = _mimics(model, self.qpos)
+        self.mimics = find_mimics(model, self.qpos)
         """Joints that equalities hold to one of these."""
         act, first = model.actuator_actadr[self.ctrl], model.actuator_historyadr[self.ctrl]
         self.act_joint = np.flatnonzero(act >= 0)
@@ -207,7 +207,7 @@ class Joints:
             self.scale[j], self.offset[j] = -bias[1] * length / gain[0], -bias[0] / gain[0]
 
 
-def _mimics(model: mujoco.MjModel, qpos: np.ndarray) -> list[Mimic]:
+def find_mimics(model: mujoco.MjModel, qpos: np.ndarray) -> list[Mimic]:
     """From equalities q1 - q1_0 = p0 + p1 (q2 - q2_0) of one of the joints at `qpos` and another."""
     place = {int(at): j for j, at in enumerate(qpos)}
     found = []

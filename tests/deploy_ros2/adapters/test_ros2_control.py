@@ -20,7 +20,8 @@ from alula.deploy_ros2.adapters.robots import required
 from alula.deploy_ros2.adapters.ros2_control import Ros2ControlAdapter, Ros2ControlConfig
 from alula.deploy_ros2.node_config import NodeConfig
 from alula.errors import AlulaError
-from alula.robots.arm import LEASH, Arm
+from alula.robots.arm import LEASH, Arm, load_arm
+from alula.robots.kinematics import Kinematics
 
 fake = run_path(str(Path(__file__).with_name("fake.py")))
 CONFIG = Ros2ControlConfig()
@@ -36,14 +37,18 @@ ARM = Arm(
 
 
 def adapter_of(
-    level="joint_position", reference="latched", outside=("joint_position_reference",), **config
+    level="joint_position",
+    reference="latched",
+    outside=("joint_position_reference",),
+    arm=ARM,
+    **config,
 ):
     node, cycles = fake["Node"](now=50.0), []
-    runner = SimpleNamespace(level=level, names=JOINTS, control_dt=0.02, outside=outside)
+    runner = SimpleNamespace(level=level, control_dt=0.02, outside=outside)
     timing = Timing(now=lambda: node.now)
     settings = Ros2ControlConfig(**config)
     nodes = NodeConfig(reference=reference)
-    adapter = Ros2ControlAdapter(node, settings, nodes, runner, ARM, timing, lambda: cycles.append(1))  # fmt: skip
+    adapter = Ros2ControlAdapter(node, settings, nodes, runner, arm, timing, lambda: cycles.append(1))  # fmt: skip
     return node, adapter, cycles
 
 
@@ -125,6 +130,21 @@ def test_steps_of_a_blocked_arm_wind_up_no_more_than_the_leash():
     adapter.start(60.0)
     adapter.send(np.array([0.01, 0.0, 0.0]), 60.0)
     assert list(node.sent(CONFIG.commands)[-1].data) == pytest.approx([0.01, 0.0, 0.0])
+
+
+def test_steps_of_the_tool_become_positions_of_the_joints():
+    panda = load_arm("panda")
+    node, adapter, _ = adapter_of("end_effector_delta", arm=panda)
+    node.heard[CONFIG.states](joints(panda.joint_names[::-1], panda.home[::-1]))
+    # A millimetre up, then the gripper closes by a millimetre.
+    adapter.send(np.array([0.0, 0.0, 0.001, 0.0, 0.0, 0.0, 0.0]), 50.0)
+    adapter.send(np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.001]), 50.0)
+    up, closed = (list(m.data) for m in node.sent(CONFIG.commands))
+    (_, _, before), (x, y, z) = (Kinematics(panda).forward(q)[0] for q in (panda.home, up))
+    assert (x, y) == pytest.approx(Kinematics(panda).forward(panda.home)[0][:2], abs=1e-5)
+    assert z - before == pytest.approx(0.001, abs=2e-5)
+    assert closed[:7] == up[:7]
+    assert closed[7] == pytest.approx(0.039)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +346,8 @@ def test_the_controllers_joints_must_be_the_policys(names):
 def test_other_policies_and_controllers_are_refused():
     with pytest.raises(AlulaError, match="commands throttle; ros2_control takes: joint_position"):
         adapter_of("throttle")
+    with pytest.raises(AlulaError, match="commands joint_torque; ros2_control takes: joint_posit"):
+        adapter_of("joint_torque")
     with pytest.raises(AlulaError, match="controller is 'pid'; allowed: forward, trajectory"):
         Ros2ControlConfig(controller="pid")  # type: ignore[arg-type]
 
