@@ -30,6 +30,7 @@ from alula.options import (
     Outcome,
     Presets,
     Robots,
+    Sweep,
     Train,
 )
 
@@ -120,6 +121,8 @@ def run(command: Command) -> Outcome:
             return commands.fly(command)
         case Train():
             return commands.train(command)
+        case Sweep():
+            return commands.sweep(command)
         case Evaluate():
             return commands.evaluate(command)
         case Identify():

@@ -116,6 +116,19 @@ def train(command: options.Train) -> Outcome:
     return Outcome(data=data, text=text)
 
 
+def sweep(command: options.Sweep) -> Outcome:
+    """`alula sweep`."""
+    from alula.presets import get_preset
+    from alula.sweep_settings import parse_settings
+
+    preset = get_preset(command.preset)
+    settings = parse_settings(command.settings, preset)
+    # Heavy, so only once the request is known to make sense
+    from alula.sweep import sweep_command
+
+    return sweep_command(command, preset, settings)
+
+
 def identify(command: options.Identify) -> Outcome:
     """`alula identify`."""
     columns = parse_columns(command.columns)

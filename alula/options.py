@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from alula.sweep_options import Common, Sweep
+
 _Kg = Annotated[float, tyro.conf.arg(metavar="KG")]
 _Seed = Annotated[int, tyro.conf.arg(metavar="N")]
 _Dir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
@@ -22,14 +24,6 @@ _ArmAction = Annotated[
 ]
 BackEnd = Literal["multirotor", "mujoco", "mujoco-warp", "isaac-lab", "isaac-gym"]
 _LogFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """What every command takes."""
-
-    json: bool = False
-    """End standard output with one line: the result as a JSON object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,6 +309,7 @@ class Robots(Common):
 Command = (
     Fly
     | Train
+    | Sweep
     | Evaluate
     | Identify
     | Export
@@ -328,6 +323,7 @@ Command = (
 COMMANDS: dict[str, type[Command]] = {
     "fly": Fly,
     "train": Train,
+    "sweep": Sweep,
     "evaluate": Evaluate,
     "identify": Identify,
     "export": Export,

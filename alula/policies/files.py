@@ -35,7 +35,13 @@ def read_bounded(path: str | Path, *, kind: str, max_bytes: int) -> bytes:
     return data
 
 
-def write_files(folder: str | Path, files: Mapping[str, bytes], *, overwrite: bool = False) -> None:
+def write_files(
+    folder: str | Path,
+    files: Mapping[str, bytes],
+    *,
+    overwrite: bool = False,
+    lasting: bool = True,
+) -> None:
     """Write all files into a folder or none of them; the folder is made where it is missing.
 
     Everything is first written and flushed to temporary files in the same folder, so a full disk is
@@ -45,6 +51,7 @@ def write_files(folder: str | Path, files: Mapping[str, bytes], *, overwrite: bo
         folder: where to.
         files: content by file name, which may lie in folders below: src/policy.c.
         overwrite: replace files that exist.
+        lasting: the files outlive a power failure, too; without it they outlive the process and are written sooner.
 
     Raises:
         AlulaError: a file exists and `overwrite` is false, or the folder cannot be written.
@@ -68,7 +75,8 @@ def write_files(folder: str | Path, files: Mapping[str, bytes], *, overwrite: bo
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if lasting:
+                    os.fsync(file.fileno())
         for temporary, target in staged.items():
             temporary.replace(target)
     except BaseException as e:  # Ctrl-C included: nothing half-written may stay.

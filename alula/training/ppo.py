@@ -329,13 +329,16 @@ class PpoLearner:
         c = self.config
         if c.target_kl <= 0.0:
             done = self.updates_done / c.updates
-            self.learning_rate = c.learning_rate * (1.0 - done)
+            self._set_rate(c.learning_rate * (1.0 - done))
         elif kl > 2.0 * c.target_kl:
-            self.learning_rate = max(self.learning_rate / RATE_FACTOR, 1e-5)
+            self._set_rate(max(self.learning_rate / RATE_FACTOR, 1e-5))
         elif kl < 0.5 * c.target_kl:
-            self.learning_rate = min(self.learning_rate * RATE_FACTOR, c.learning_rate)
+            self._set_rate(min(self.learning_rate * RATE_FACTOR, c.learning_rate))
+
+    def _set_rate(self, rate: float) -> None:
+        self.learning_rate = rate
         for group in self._adam.param_groups:
-            group["lr"] = self.learning_rate
+            group["lr"] = rate
 
     def network(self) -> Network:
         """The actor as it is now."""
@@ -364,7 +367,7 @@ class PpoLearner:
         for name, x in live.items():
             x.detach().copy_(torch.from_numpy(snapshot[name]))
         self.updates_done, self.env_steps = (int(n) for n in snapshot["counts"])
-        self.learning_rate = float(snapshot["learning_rate"])
+        self._set_rate(float(snapshot["learning_rate"]))
         self._random.set_state(torch.from_numpy(snapshot["random"]))
         self._now = self._begin()
 

@@ -63,6 +63,8 @@ def train(
     out: Path,
     progress: bool = False,
     resume: Path | None = None,
+    until: int | None = None,
+    checkpoint_every_s: float | None = None,
 ) -> TrainingResult:
     """Train a policy and write it to `out`.
 
@@ -73,6 +75,9 @@ def train(
         out: an existing folder, written into.
         progress: show a progress bar on stderr.
         resume: folder of an interrupted run with the same preset, robot and seed.
+        until: stop after this many updates instead of the preset's, with a checkpoint to go on from.
+        checkpoint_every_s: least time between two checkpoints [s], CHECKPOINT_EVERY_S by default; 0 writes one after
+            every update.
 
     Raises:
         AlulaError: the robot does not fit, `out` cannot be written, or `resume` does not fit.
@@ -85,10 +90,12 @@ def train(
     history = [] if resume is None else _resume(learner, resume / CHECKPOINT, config)
     write_files(out, {CONFIG: config.encode()}, overwrite=True)
     begun = time.perf_counter()
-    run = _Run(learner, preset, robot, seed, out, config, history)
+    every = CHECKPOINT_EVERY_S if checkpoint_every_s is None else checkpoint_every_s
+    run = _Run(learner, preset, robot, seed, out, config, history, every)
+    total = preset.algo.updates if until is None else min(until, preset.algo.updates)
     try:
         with _ProgressBar(preset, enabled=progress) as bar, _HeldSignals() as held:
-            while learner.updates_done < preset.algo.updates:
+            while learner.updates_done < total:
                 run.update(bar)
                 held.deliver()
     except KeyboardInterrupt:
@@ -132,6 +139,7 @@ class _Run:
         out: Path,
         config: str,
         history: list[Statistics],
+        checkpoint_every_s: float,
     ) -> None:
         self.learner, self.preset, self.robot = learner, preset, robot
         self.seed, self.out, self.config = seed, out, config
@@ -139,7 +147,8 @@ class _Run:
         self.best: Network | None = None
         self._best_cost = float("inf")
         self._recent: deque[float] = deque(maxlen=SMOOTHING)
-        self._saved = time.perf_counter()
+        self._every = checkpoint_every_s
+        self._saved = self._logged = time.perf_counter()
 
     def update(self, bar: "_ProgressBar") -> None:
         """One update, its log row, and now and then a checkpoint."""
@@ -150,31 +159,32 @@ class _Run:
         if self.best is None or (self.learner.settled and mean < self._best_cost):
             self.best, self._best_cost = self.learner.network(), mean
         bar.show(self.learner.updates_done, statistics)
-        if time.perf_counter() - self._saved > CHECKPOINT_EVERY_S:
-            self.save()
+        if time.perf_counter() - self._saved >= self._every:
+            # The log is rewritten as a whole: not each time, where that is often.
+            log = time.perf_counter() - self._logged > CHECKPOINT_EVERY_S
+            self.save(log=log, lasting=log or self._every > 0.0)
             self._saved = time.perf_counter()
+            self._logged = self._saved if log else self._logged
 
-    def save(self) -> None:
-        """Write metrics and checkpoint."""
+    def save(self, *, log: bool = True, lasting: bool = True) -> None:
+        """Write the checkpoint and, if `log`, the metrics; `lasting` as in `write_files`."""
         checkpoint = io.BytesIO()
         np.savez(
             checkpoint,
             allow_pickle=False,
             **{"config": np.array(self.config), "history": self._table()} | self.learner.snapshot(),
         )
-        write_files(
-            self.out,
-            {METRICS: self._metrics().encode(), CHECKPOINT: checkpoint.getvalue()},
-            overwrite=True,
-        )
+        files = {METRICS: self._metrics().encode()} if log else {}
+        files[CHECKPOINT] = checkpoint.getvalue()
+        write_files(self.out, files, overwrite=True, lasting=lasting)
 
     def finish(self, network: Network, *, interrupted: bool, train_s: float | None = None) -> None:
-        """Write log and policy; an interrupted run keeps its checkpoint too."""
-        if interrupted:
-            self.save()
-        else:
+        """Write log and policy; an unfinished run keeps its checkpoint too."""
+        finished = not interrupted and self.learner.updates_done >= self.preset.algo.updates
+        if finished:
             write_files(self.out, {METRICS: self._metrics().encode()}, overwrite=True)
-            (self.out / CHECKPOINT).unlink(missing_ok=True)
+        else:
+            self.save()
         training: dict[str, Any] = {
             "seed": self.seed,
             "version": alula.__version__,
@@ -187,6 +197,8 @@ class _Run:
             training["train_s"] = round(train_s, 3)
         contract = build_contract(self.preset, self.robot, build_task(self.preset.task), training)
         write_policy(self.out / POLICY, network, contract, seed=self.seed, overwrite=True)
+        if finished:
+            (self.out / CHECKPOINT).unlink(missing_ok=True)
 
     def _metrics(self) -> str:
         text = io.StringIO()
@@ -198,6 +210,15 @@ class _Run:
 
     def _table(self) -> np.ndarray:
         return np.array([astuple(row) for row in self.history], np.float64)
+
+
+def updates_saved(folder: Path) -> int | None:
+    """Updates that the checkpoint in a folder has seen; None where there is none, or a damaged one."""
+    try:
+        with np.load(folder / CHECKPOINT, allow_pickle=False) as file:
+            return len(file["history"])
+    except Exception:  # as in _resume
+        return None
 
 
 def _resume(learner: Learner, path: Path, config: str) -> list[Statistics]:
