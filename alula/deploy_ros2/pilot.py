@@ -13,6 +13,8 @@ from alula.deploy_ros2.samples import Reference, Sample
 from alula.robots.arm import Arm
 from alula.robots.multirotor import Multirotor
 
+ALONE = ("rates", "joint_torque")
+"""Levels beneath which there is no controller of ours."""
 SINK = 0.35
 """Speed of a landing by velocity commands [m/s]."""
 
@@ -51,8 +53,8 @@ class Pilot:
     """Asks the policy, lets safety decide, and flies what was decided.
 
     A policy that commands throttles or joint positions has classical controllers beneath it. One that commands
-    velocities is replaced by zero velocity, or by a slow descent; one that commands body rates by nobody, so
-    that the autopilot takes over.
+    velocities is replaced by zero velocity, or by a slow descent; one that commands body rates or torques of joints
+    by nobody, so that the autopilot takes over, or the robot's own watchdog.
     """
 
     def __init__(self, runner: PolicyRunner, safety: Safety, robot: Multirotor | Arm) -> None:
@@ -98,7 +100,7 @@ class Pilot:
         if isinstance(self.robot, Arm):
             self._note_joints(decision)
         silent = decision.state is State.RELEASE or (
-            self.runner.level == "rates" and decision.state in (State.HOLD, State.LAND)
+            self.runner.level in ALONE and decision.state in (State.HOLD, State.LAND)
         )
         command = None if silent else self._command(now, decision, step)
         return Output(command=command, silent=silent, decision=decision, step=step)

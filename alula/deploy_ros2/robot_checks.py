@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Level = Literal[
     "throttle", "rates", "velocity",
-    "joint_position", "joint_position_delta", "joint_velocity", "end_effector_delta",
+    "joint_position", "joint_position_delta", "joint_velocity", "joint_torque", "end_effector_delta",
 ]  # fmt: skip
 """What the policy commands."""
 RATES = ("angular_velocity_x", "angular_velocity_y", "angular_velocity_z", "throttle")
@@ -92,7 +92,9 @@ def _level(contract: Contract, robot: "Robot") -> Level:
     tool, others = set(meanings[:6]), set(meanings[6:])
     if isinstance(robot, Arm) and tool == {"end_effector_delta"} and others <= OWN_STEPS:
         return "end_effector_delta"
-    plain: tuple[Level, ...] = ("joint_position", "joint_position_delta", "joint_velocity")
+    plain: tuple[Level, ...] = (
+        "joint_position", "joint_position_delta", "joint_velocity", "joint_torque",
+    )  # fmt: skip
     allowed: tuple[Level, ...] = ("throttle",) if isinstance(robot, Multirotor) else plain
     for level in allowed:
         if set(meanings) == {level}:
@@ -125,5 +127,6 @@ def _limits(robot: "Robot", level: Level, name: str) -> tuple[float, float]:
     low, high = robot.position_low[i], robot.position_high[i]
     if level == "joint_position":
         return low, high
-    limit = robot.velocity_max[i] if level == "joint_velocity" else high - low
+    limits = {"joint_velocity": robot.velocity_max[i], "joint_torque": robot.effort_max[i]}
+    limit = limits.get(level, high - low)
     return -limit, limit

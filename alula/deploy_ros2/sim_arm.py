@@ -20,7 +20,7 @@ from alula.errors import AlulaError
 from alula.robots.arm import Arm
 from alula.sim.mujoco.arm_model import find_mimics
 
-Controller = Literal["forward_position", "forward_velocity", "joint_trajectory"]
+Controller = Literal["forward_position", "forward_velocity", "forward_effort", "joint_trajectory"]
 """Which controller is active."""
 LIMIT_ERROR = 1e-6
 """How far limits of model and robot file may differ [of the limit]."""
@@ -37,7 +37,7 @@ class SimArmConfig:
     robot: str = "ur5e"
     """Shipped arm, or path of a robot file."""
     controller: Controller = "forward_position"
-    """Which controller is active: forward_position, forward_velocity or joint_trajectory."""
+    """Which controller is active: forward_position, forward_velocity, forward_effort or joint_trajectory."""
     control_dt: float = 0.0
     """Time between two states; 0: that of the robot file [s]."""
     seed: int = 0
@@ -69,7 +69,7 @@ class SimArm:
     """The arm in MuJoCo, one step of `control_dt` at a time; joints are in the order of the robot file.
 
     A servo follows its set-point; the set-point goes where it is commanded, within the joints' limits and no faster
-    than `velocity_max`.
+    than `velocity_max`. Efforts act beside what compensates gravity in the model, within `effort_max`.
     """
 
     def __init__(self, arm: Arm, config: SimArmConfig) -> None:
@@ -87,6 +87,9 @@ class SimArm:
         self._qpos = np.array([j.qposadr[0] for j in joints])
         self._dof = np.array([j.dofadr[0] for j in joints])
         self._servo = np.array([_servo(model, j.id, arm) for j in joints])
+        self._efforts = config.controller == "forward_effort"
+        if self._efforts:
+            _as_motors(model, self._servo, np.array(arm.effort_max))
         # Whole physics steps, none longer than the model asks for.
         self._substeps = max(1, math.ceil(self.control_dt / model.opt.timestep - 1e-9))
         model.opt.timestep = self.control_dt / self._substeps
@@ -102,7 +105,8 @@ class SimArm:
         self._wanted = self.target.copy()
         self._velocity = np.zeros(len(joints))
         self._path: tuple[np.ndarray, np.ndarray] | None = None
-        self._data.qpos[self._qpos] = self._data.ctrl[self._servo] = self.target
+        self._data.qpos[self._qpos] = self.target
+        self._data.ctrl[self._servo] = 0.0 if self._efforts else self.target
         for m in find_mimics(model, self._qpos):
             self._data.qpos[m.qpos] = m.offset + m.slope * self.target[m.joint]
         mujoco.mj_forward(self._model, self._data)
@@ -130,7 +134,7 @@ class SimArm:
         return self._data.qfrc_actuator[self._dof].copy()
 
     def command(self, values: np.ndarray) -> None:
-        """Positions or velocities, by the active controller, to be held until the next command (J).
+        """Positions, velocities or efforts, by the active controller, to be held until the next command (J).
 
         Raises:
             AlulaError: another number of values, or one that is not finite: refused, as the controllers do.
@@ -138,7 +142,9 @@ class SimArm:
         values = np.asarray(values, float)
         if values.shape != self._low.shape or not np.isfinite(values).all():
             raise AlulaError(f"{values.tolist()}; allowed: {len(self._low)} finite numbers")
-        if self.config.controller == "forward_velocity":
+        if self._efforts:
+            self._data.ctrl[self._servo] = values
+        elif self.config.controller == "forward_velocity":
             self._velocity = values
         else:
             self._wanted = values
@@ -167,6 +173,11 @@ class SimArm:
     def step(self) -> None:
         """Move on by control_dt."""
         self.time += self.control_dt
+        if not self._efforts:
+            self._move_set_points()
+        mujoco.mj_step(self._model, self._data, self._substeps)
+
+    def _move_set_points(self) -> None:
         if self.config.controller == "forward_velocity":
             self._wanted = self.target + self._velocity * self.control_dt
         elif self._path is not None:
@@ -175,7 +186,6 @@ class SimArm:
         move = np.clip(self._wanted - self.target, -self._reach, self._reach)
         self.target = np.clip(self.target + move, self._low, self._high)
         self._data.ctrl[self._servo] = self.target
-        mujoco.mj_step(self._model, self._data, self._substeps)
 
     def measure(self, now: float) -> dict[str, Sample]:
         """What the sensors tell now [s]: samples by name with noise and age; empty where nothing is to be sent."""
@@ -250,3 +260,12 @@ def _servo(model: mujoco.MjModel, joint: int, arm: Arm) -> int:
     raise AlulaError(
         f"model of robot {arm.name!r}: joint {name!r} has {len(found)} actuators; allowed: one <position>"
     )
+
+
+def _as_motors(model: mujoco.MjModel, actuators: np.ndarray, effort_max: np.ndarray) -> None:
+    """Actuators whose control is their joint's effort [N m or N] (J)."""
+    model.actuator_gainprm[actuators] = model.actuator_biasprm[actuators] = 0.0
+    model.actuator_gainprm[actuators, 0] = 1.0
+    model.actuator_gear[actuators, 0] = 1.0
+    model.actuator_ctrllimited[actuators] = 1
+    model.actuator_ctrlrange[actuators] = np.stack([-effort_max, effort_max], axis=1)

@@ -1,5 +1,6 @@
 """What an arm is told while it is held: never a number that a faulty sensor made up."""
 
+from dataclasses import replace
 from pathlib import Path
 from runpy import run_path
 
@@ -13,6 +14,7 @@ from alula.deploy_ros2.safety import Reaction, Safety, State
 from alula.deploy_ros2.safety_config import SafetyConfig, of_arm
 from alula.deploy_ros2.samples import Sample
 from alula.errors import AlulaError
+from alula.policies.contract import ActionEntry
 
 flying = run_path(str(Path(__file__).with_name("flying.py")))
 ARM = flying["ARM"]
@@ -147,6 +149,27 @@ def test_without_the_object_the_arm_is_held_where_it_is(tmp_path):
     assert states == [State.POLICY] * 16 + [State.HOLD] * 44
     assert {"policy_held", "policy_blind", "object_stale"} == codes
     assert runner.counters.stale > 40
+
+
+def test_beneath_torques_there_is_nobody_so_that_the_robot_stops_by_itself(tmp_path):
+    low_high = zip(ARM.joint_names, ARM.effort_max, strict=True)
+    actions = tuple(
+        ActionEntry(name=n, low=-e, high=e, unit="N m", meaning="joint_torque") for n, e in low_high
+    )
+    policy = flying["with_entries"](tmp_path / "p.onnx", [("joint_position", 2)], actions, ARM, DT)
+    runner = PolicyRunner(policy, ARM)
+    assert runner.level == "joint_torque"
+    off = {"heartbeat_age": np.inf, "heartbeat_lost": np.inf, "slew_time": np.inf}
+    pilot = Pilot(runner, Safety(SafetyConfig(**of_arm(ARM), **off), runner.low, runner.high), ARM)
+    pilot.start()
+    output = cycles(pilot, 0, AT)
+    np.testing.assert_array_equal(output.command, output.step.command)
+    assert not output.silent
+    output = cycles(pilot, 1, AT, velocity=(2.1, 0.0))
+    assert (output.decision.state, output.silent, output.command) == (State.HOLD, True, None)
+    strong = (replace(actions[0], high=10.1), actions[1])
+    with pytest.raises(AlulaError, match=r"-10 to 10\.1 N m; allowed on this robot: -10 to 10"):
+        check_robot(replace(policy.contract, action=strong), ARM)
 
 
 def test_a_policy_faster_than_the_robot_takes_commands_is_refused(tmp_path):

@@ -12,6 +12,9 @@ from alula.deploy_ros2.sim_arm import SimArm, SimArmConfig, build_model
 from alula.errors import AlulaError
 from alula.export import export
 from alula.robots.arm import known_arms, load_arm
+from alula.sim.arm_config import ArmSimConfig
+from alula.sim.mujoco.arm import MujocoArm
+from alula.tasks import reach as task
 
 reach = run_path(str(Path(__file__).with_name("reach.py")))
 ARM = load_arm("ur5e")
@@ -71,6 +74,34 @@ def test_positions_beyond_the_limits_are_not_followed():
     sim.command(np.array([0.0, -1.6, 9.0, -1.6, -1.6, 0.0]))
     run(sim, 3.0)
     assert sim.target[2] == pytest.approx(np.pi)
+
+
+@pytest.mark.parametrize(("name", "substeps"), [("panda", 2), ("ur5e", 10)])
+def test_efforts_do_what_torques_did_in_training(name, substeps):
+    """The same positions, step by step, as the simulator of the training; links without torque stay where they are."""
+    arm = load_arm(name)
+    config = ArmSimConfig(
+        action="joint_torque", action_scale=0.05, noise=0.0, control_dt=0.01, substeps=substeps
+    )
+    trained = MujocoArm(arm, task, config, 1)
+    trained.reset(0)
+    start = trained.scene.joint_position[0]
+    settings = {"controller": "forward_effort", "start": tuple(start.tolist()), **QUIET}
+    sim, rng = SimArm(arm, SimArmConfig(**settings)), np.random.default_rng(0)
+    run(sim, 0.5)
+    np.testing.assert_allclose(sim.position, start, rtol=0, atol=1e-3)
+    sim = SimArm(arm, SimArmConfig(**settings))
+    for _ in range(100):
+        action = rng.uniform(-1.0, 1.0, (1, len(start))).astype(np.float32)
+        trained.step(action)
+        sim.command(action[0] * config.action_size(arm))
+        sim.step()
+        np.testing.assert_allclose(sim.position, trained.scene.joint_position[0], rtol=0, atol=1e-9)
+    assert np.abs(sim.position - start).max() > 0.02
+    # No more than the joint has
+    sim.command(np.full(len(start), 1e6))
+    sim.step()
+    assert np.isfinite(sim.position).all()
 
 
 def test_velocities_are_held_for_ever_too_until_the_limit():

@@ -26,6 +26,9 @@ from alula.robots.arm import Arm
 if TYPE_CHECKING:
     from alula.deploy_ros2.runner import PolicyRunner
 
+FLEETING = ("joint_velocity", "joint_torque")
+"""Levels whose last command must not stand for ever."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ros2ControlConfig:
@@ -44,14 +47,17 @@ class Ros2ControlConfig:
     frame: str = "world"
     """frame_id of both: the frame in which the robot's model stands on its base; poses in another are refused."""
     commands: str = "/forward_position_controller/commands"
-    """Where the forward_command_controller listens."""
+    """Where the forward_command_controller listens; the default is one of positions."""
     trajectory: str = "/joint_trajectory_controller/joint_trajectory"
     """Where the joint_trajectory_controller listens; it must have exactly the policy's joints."""
     joints: tuple[str, ...] = ()
     """Joints in the order of the forward_command_controller's own parameter `joints`; empty: the robot file's order."""
     watchdog: bool = False
-    """Whether the robot itself stops its joints when commands stay away; policies that command velocities need it,
-    since a forward_command_controller goes on with the last one."""
+    """Whether the robot itself stops its joints when commands stay away; policies that command velocities or torques need
+    it, since a forward_command_controller goes on with the last one."""
+    gravity_compensated: bool = False
+    """Whether the robot adds to commanded efforts what holds its links up; policies that command torques need it, since
+    theirs come beside that."""
 
     def __post_init__(self) -> None:
         if self.controller not in ("forward", "trajectory"):
@@ -101,8 +107,8 @@ def trajectory_message(
 class Ros2ControlAdapter:
     """See the module. A forward_command_controller has no time-out: whoever leaves has to stop the joints.
 
-    A position stays commanded when commands end, however they do; a velocity is taken back when the node gives up or
-    is ended by a signal, but a killed node can take back nothing (see Ros2ControlConfig.watchdog).
+    A position stays commanded when commands end, however they do; velocities and torques are taken back when the node
+    gives up or is ended by a signal, but a killed node can take back nothing (see Ros2ControlConfig.watchdog).
     """
 
     def __init__(
@@ -118,7 +124,8 @@ class Ros2ControlAdapter:
         """Subscribe and publish.
 
         Raises:
-            AlulaError: the policy commands no joints, or velocities that nothing would stop; other joints.
+            AlulaError: the policy commands no joints, velocities or torques that nothing would stop, or torques of a robot
+                that does not hold its links up; other joints.
         """
         _check(config, runner)
         names = arm.joint_names
@@ -195,14 +202,14 @@ class Ros2ControlAdapter:
         """There is no heartbeat."""
 
     def release(self) -> None:
-        """Joints under position control hold the last command; velocities are taken back, once."""
+        """Joints under position control hold the last command; velocities and torques are taken back, once."""
         self.stop()
         self._moving = False
 
     def stop(self) -> None:
-        """Velocities to zero; positions stay where they were commanded."""
+        """Velocities and torques to zero; positions stay where they were commanded."""
         # Nothing commanded, nothing to take back: somebody else may be in command.
-        if self._level == "joint_velocity" and self._moving:
+        if self._level in FLEETING and self._moving:
             self.send(np.zeros(len(self._names)), self._timing.now())
 
     def rivals(self) -> int:
@@ -286,20 +293,32 @@ class Ros2ControlAdapter:
 
 def _check(config: Ros2ControlConfig, runner: "PolicyRunner") -> None:
     """Refuse what this interface cannot do, or not safely."""
-    takes = ("joint_position", "joint_position_delta", "joint_velocity", "end_effector_delta")
-    if runner.level not in takes:
-        raise AlulaError(
-            f"the policy commands {runner.level}; ros2_control takes: {', '.join(takes)}"
-        )
-    if runner.level != "joint_velocity":
+    level = runner.level
+    takes = ("joint_position", *STEPS, *FLEETING)
+    if level not in takes:
+        raise AlulaError(f"the policy commands {level}; ros2_control takes: {', '.join(takes)}")
+    if level not in FLEETING:
         return
     if config.controller == "trajectory":
         raise AlulaError(
-            "ros2_control.controller is trajectory, which takes positions, and the policy commands joint_velocity; "
+            f"ros2_control.controller is trajectory, which takes positions, and the policy commands {level}; "
             "allowed: forward"
         )
     if not config.watchdog:
         raise AlulaError(
-            "the policy commands joint_velocity and ros2_control.watchdog is false; allowed: true, where the robot "
+            f"the policy commands {level} and ros2_control.watchdog is false; allowed: true, where the robot "
             "stops its joints by itself when commands stay away"
+        )
+    if level != "joint_torque":
+        return
+    if not config.gravity_compensated:
+        raise AlulaError(
+            "the policy commands joint_torque beside what holds the links up and ros2_control.gravity_compensated is "
+            "false; allowed: true, where the robot adds that by itself"
+        )
+    if config.commands == Ros2ControlConfig.commands:
+        # A torque of 80 N m would be a position of 80 rad.
+        raise AlulaError(
+            f"the policy commands joint_torque and ros2_control.commands is {config.commands}, which takes positions; "
+            "allowed: the topic of a controller of efforts"
         )

@@ -202,6 +202,34 @@ def test_velocities_that_nothing_would_stop_are_refused():
         adapter_of("joint_velocity", controller="trajectory", watchdog=True)
 
 
+EFFORTS = {"watchdog": True, "gravity_compensated": True, "commands": "/efforts/commands"}
+
+
+def test_torques_go_to_a_controller_of_efforts_and_are_taken_back_when_it_ends():
+    node, adapter, _ = adapter_of("joint_torque", **EFFORTS, joints=("elbow", "base", "shoulder"))
+    adapter.send(np.array([0.1, 0.2, 0.3]), 50.0)
+    adapter.release()
+    adapter.release()
+    assert [list(m.data) for m in node.sent("/efforts/commands")] == [[0.3, 0.1, 0.2], [0.0] * 3]
+    adapter.send(np.array([0.1, 0.2, 0.3]), 50.0)
+    adapter.stop()
+    assert list(node.sent("/efforts/commands")[-1].data) == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"watchdog": False}, r"joint_torque and ros2_control\.watchdog is false; allowed: true"),
+        ({"gravity_compensated": False}, r"ros2_control\.gravity_compensated is false; allowed: true"),
+        ({"commands": CONFIG.commands}, "which takes positions; allowed: the topic of a controller"),
+        ({"controller": "trajectory"}, "trajectory, which takes positions, .* joint_torque; allowed"),
+    ],
+)  # fmt: skip
+def test_torques_that_are_not_safe_are_refused(change, text):
+    with pytest.raises(AlulaError, match=text):
+        adapter_of("joint_torque", **EFFORTS | change)
+
+
 def test_a_goal_is_taken_by_name_and_checked():
     node, adapter, _ = adapter_of()
     node.heard[CONFIG.states](joints(JOINTS, (0.1, 0.2, 0.3)))
@@ -346,8 +374,6 @@ def test_the_controllers_joints_must_be_the_policys(names):
 def test_other_policies_and_controllers_are_refused():
     with pytest.raises(AlulaError, match="commands throttle; ros2_control takes: joint_position"):
         adapter_of("throttle")
-    with pytest.raises(AlulaError, match="commands joint_torque; ros2_control takes: joint_posit"):
-        adapter_of("joint_torque")
     with pytest.raises(AlulaError, match="controller is 'pid'; allowed: forward, trajectory"):
         Ros2ControlConfig(controller="pid")  # type: ignore[arg-type]
 
