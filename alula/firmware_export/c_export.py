@@ -116,6 +116,8 @@ def _readme(policy: Policy, sequences: int, flash: int, ram: int) -> str:
         f"-1 is {a.low:g}, +1 is {a.high:g} [{comment(a.unit)}]"
         for i, a in enumerate(contract.action)
     )
+    if any(a.meaning == "end_effector_delta" for a in contract.action):
+        outputs += TOOL_NOTE
     return README.format(
         robot=comment(contract.robot),
         task=comment(contract.task),
@@ -131,6 +133,11 @@ def _readme(policy: Policy, sequences: int, flash: int, ram: int) -> str:
         steps=policy.golden.action.shape[1],
     )
 
+
+TOOL_NOTE = """
+
+Steps of the tool (`end_effector_delta`) are given as they are, in the world's frame. This C does not turn them into steps
+of the joints, which takes the robot's kinematics: the map is in docs/policy-file.md of alula, "Actions"."""
 
 README = """# Policy for {robot}, task {task}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alula.build import with_action
 from alula.cli import main
 from alula.export import PARITY_MAX
 from alula.firmware_export.c_export import export_c
@@ -15,6 +16,7 @@ from alula.firmware_export.host import build_host, golden_difference
 from alula.policies.golden import replay
 from alula.policies.onnx_file import load_policy
 from alula.presets import get_preset
+from alula.sim.arm_config import ActionKind
 from alula.training.config import PpoConfig
 
 torch = pytest.importorskip("torch")
@@ -23,12 +25,12 @@ needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc to compil
 TINY = PpoConfig(n_envs=4, updates=2, rollout_steps=8, hidden=(16, 16), critic_hidden=(16,))
 
 
-def trained(name: str, folder: Path) -> Path:
+def trained(name: str, folder: Path, action: ActionKind | None = None) -> Path:
     """The policy file of a run, robot file beside it."""
     from alula.run_folder import keep_robot_file
     from alula.training.run import train
 
-    preset = replace(get_preset(name), algo=TINY)
+    preset = with_action(replace(get_preset(name), algo=TINY), action)
     keep_robot_file(preset.robot, folder)
     return train(preset, out=folder).policy_path
 
@@ -63,6 +65,22 @@ def test_golden_parity_of_torch_onnx_and_c(name: str, panda: Path, tmp_path: Pat
     export_c(path, tmp_path / "c")
     found["c"] = golden_difference(policy, build_host(tmp_path / "c"))
     assert max(found.values()) <= PARITY_MAX, found
+
+
+@needs_gcc
+@pytest.mark.parametrize("action", ["joint_torque", "end_effector_delta"])
+def test_other_actions_go_out_as_they_are_and_say_what_they_mean(
+    action: ActionKind, tmp_path: Path
+) -> None:
+    path = trained("ur5e-reach", tmp_path, action)
+    export_c(path, tmp_path / "c")
+    assert golden_difference(load_policy(path), build_host(tmp_path / "c")) <= PARITY_MAX
+    readme, header = ((tmp_path / "c" / n).read_text() for n in ("README.md", "policy.h"))
+    tool = "tool_x, end_effector_delta, -1 is -0.01, +1 is 0.01 [m]"
+    torque = "shoulder_pan_joint, joint_torque, -1 is -75, +1 is 75 [N m or N]"
+    assert (torque if action == "joint_torque" else tool) in readme
+    assert ("This C does not turn them" in readme) == (action == "end_effector_delta")
+    assert ("POLICY_ACTION_TOOL_TURN_Z = 5" in header) == (action == "end_effector_delta")
 
 
 @needs_gcc
