@@ -156,19 +156,37 @@ LEARN_WITH_TORCH = {
     f"alula.training.{name}" for name in ("layers", "ppo", "replay", "residual", "sac")
 }
 """The only ones that may import torch; nothing imports them before it trains with them."""
+RUN_BY_ISAAC = {"alula.sim.isaac.isaac_gym", "alula.sim.isaac.isaac_lab"}
+"""Scripts of an interpreter that has Isaac, whose tensors are torch's; they import it when they run, and nothing of alula."""
 
+FLY_WITH_TORCH = {"alula.sim.multirotor.cuda"}
+"""Simulators whose environments are torch's tensors, on a GPU."""
+MAY_IMPORT_TORCH = LEARN_WITH_TORCH | FLY_WITH_TORCH
 
 NEED_EXTRAS = {"alula.sim.mujoco.arm_warp"}
 """What says in one line which extra it needs."""
 
 
 def test_no_torch_but_where_it_is_learned_with():
-    apart = LEARN_WITH_TORCH | NEED_EXTRAS
+    apart = MAY_IMPORT_TORCH | NEED_EXTRAS
     modules = [m for path in FILES if (m := module_of(path)) not in apart]
     imports = f"import importlib; [importlib.import_module(m) for m in {modules}]"
     loaded = loaded_after(imports)
     assert {"alula", "numpy", "mujoco"} <= loaded
     assert "torch" not in loaded
+
+
+@pytest.mark.parametrize("name", ["channel", "isaac_gym", "isaac_lab"])
+def test_what_isaac_runs_stands_alone_and_is_old_python(name):
+    """Isaac Gym's interpreters are Python 3.7 and 3.8, without alula."""
+    path = PACKAGE / "sim" / "isaac" / f"{name}.py"
+    tree = ast.parse(path.read_text(), feature_version=(3, 7))
+    assert not imported(path)
+    assert top_level_imports(path) <= {"__future__", "numpy"} | sys.stdlib_module_names
+    keywords = {
+        k.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords
+    }
+    assert "strict" not in keywords
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -177,7 +195,7 @@ def test_nothing_unpickles_or_evaluates(path):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {a.name for a in node.names} | {getattr(node, "module", "") or ""}
             assert not names & {"pickle", "marshal", "shelve"}, path.name
-            assert "torch" not in names or module_of(path) in LEARN_WITH_TORCH, path.name
+            assert "torch" not in names or module_of(path) in MAY_IMPORT_TORCH, path.name
         if isinstance(node, ast.Attribute):
             # torch.load unpickles
             assert (
