@@ -57,7 +57,7 @@ class ActionEntry:
     """One policy output in [-1, 1] and what it means to the robot."""
 
     name: str
-    """Rotor or joint name."""
+    """Rotor, joint, or part of the tool's step: tool_x, ..., tool_turn_z."""
     low: float
     """Command at action -1 [unit]."""
     high: float
@@ -65,7 +65,7 @@ class ActionEntry:
     unit: str
     """Unit of low and high."""
     meaning: str
-    """Command word: throttle, joint_position_delta, ..."""
+    """Command word: throttle, joint_position_delta, joint_torque, end_effector_delta, ... (docs/policy-file.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Contract:
     observation: tuple[ObservationEntry, ...]
     """Observation entries in the order of the network's input."""
     action: tuple[ActionEntry, ...]
-    """Action entries in output order; rotors or joints by name."""
+    """Action entries in output order; rotors, joints or steps of the tool by name."""
     recurrent_state_size: int = 0
     """Floats of recurrent state; 0 for a feed-forward policy."""
     training: dict[str, Any]
