@@ -282,7 +282,13 @@ class _Sweep:
         left = [run for run in runs if result_of(run) is None]
         with _Bar(what, runs, enabled=self._progress) as bar:
             lost = run_all(
-                self._ray, left, do_run, workers=self._workers, reached=reached, look=bar.look
+                self._ray,
+                left,
+                do_run,
+                workers=self._workers,
+                reached=reached,
+                look=bar.look,
+                lost=bar.lost,
             )
         self.failed += [
             f"{left[i].folder.relative_to(self.out)}: {why}" for i, why in sorted(lost.items())
@@ -333,6 +339,11 @@ class _Bar:
             self._done |= {run.folder: reached(run) for run in (*self._busy, *busy)}
             self._busy = list(busy)
             self._bar.update(self._task, completed=sum(self._done.values()), busy=len(busy))
+
+    def lost(self, run: SweepRun, done: int) -> None:
+        """Say that a run has lost its worker."""
+        name = run.folder.relative_to(run.sweep)
+        self._bar.console.print(f"alula: {name} lost its worker at update {done}", highlight=False)
 
 
 def _finished(out: Path) -> dict[str, Any] | None:

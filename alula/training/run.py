@@ -144,6 +144,8 @@ class _Run:
         self.learner, self.preset, self.robot = learner, preset, robot
         self.seed, self.out, self.config = seed, out, config
         self.history = history
+        # A checkpoint may follow every update, and astuple is slow.
+        self._rows = [astuple(row) for row in history]
         self.best: Network | None = None
         self._best_cost = float("inf")
         self._recent: deque[float] = deque(maxlen=SMOOTHING)
@@ -154,6 +156,7 @@ class _Run:
         """One update, its log row, and now and then a checkpoint."""
         statistics = self.learner.update()
         self.history.append(statistics)
+        self._rows.append(astuple(statistics))
         self._recent.append(statistics.cost)
         mean = sum(self._recent) / len(self._recent)
         if self.best is None or (self.learner.settled and mean < self._best_cost):
@@ -172,7 +175,8 @@ class _Run:
         np.savez(
             checkpoint,
             allow_pickle=False,
-            **{"config": np.array(self.config), "history": self._table()} | self.learner.snapshot(),
+            **{"config": np.array(self.config), "history": np.array(self._rows, np.float64)}
+            | self.learner.snapshot(),
         )
         files = {METRICS: self._metrics().encode()} if log else {}
         files[CHECKPOINT] = checkpoint.getvalue()
@@ -204,12 +208,9 @@ class _Run:
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(["update", *(f.name for f in fields(self.learner.statistics))])
-        for i, row in enumerate(self.history):
-            writer.writerow([i + 1, *astuple(row)])
+        for i, row in enumerate(self._rows):
+            writer.writerow([i + 1, *row])
         return text.getvalue()
-
-    def _table(self) -> np.ndarray:
-        return np.array([astuple(row) for row in self.history], np.float64)
 
 
 def updates_saved(folder: Path) -> int | None:

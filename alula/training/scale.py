@@ -95,6 +95,7 @@ def run_all(
     workers: int,
     reached: Callable[[Run], int],
     look: Callable[[Sequence[Run]], None],
+    lost: Callable[[Run, int], None],
 ) -> dict[int, str]:
     """Do the work of every run, at most `workers` at once; what became of those that failed, by index.
 
@@ -106,6 +107,7 @@ def run_all(
         reached: how far a run has come, which tells those that lose their workers again and again from those
             that lose them now and then.
         look: shown the runs at work, twice a second.
+        lost: told of a run that has lost its worker, and how far it has come.
     """
     # Ray sets OMP_NUM_THREADS to the cores of a task, so that runs do not take each other's.
     task = ray.remote(num_cpus=1, max_retries=0)(work)
@@ -128,6 +130,7 @@ def run_all(
                 now = reached(runs[i])
                 attempts[i] = 1 if now > best[i] else attempts[i] + 1
                 best[i] = max(best[i], now)
+                lost(runs[i], now)
                 if attempts[i] < ATTEMPTS:
                     waiting.appendleft(i)
                 else:
@@ -139,6 +142,8 @@ def run_all(
 def _import_ray(*, local: bool) -> ModuleType:
     """Ray, told not to report its use, and on one machine to keep to it."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # What it has to say of a lost worker is a page; `run_all` says it in a line.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     if local:
         # Its name tells where Ray uses it first; off, Ray takes the loopback address for this machine's everywhere.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
