@@ -8,9 +8,14 @@ from runpy import run_path
 import numpy as np
 import pytest
 
+from alula.deploy_ros2.runner import PolicyRunner
+from alula.deploy_ros2.samples import Sample
 from alula.deploy_ros2.sim_arm import SimArm, SimArmConfig, build_model
 from alula.errors import AlulaError
 from alula.export import export
+from alula.policies.contract import ActionEntry, Contract, ObservationEntry
+from alula.policies.network import Network
+from alula.policies.onnx_file import load_policy, write_policy
 from alula.robots.arm import known_arms, load_arm
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
@@ -102,6 +107,36 @@ def test_efforts_do_what_torques_did_in_training(name, substeps):
     sim.command(np.full(len(start), 1e6))
     sim.step()
     assert np.isfinite(sim.position).all()
+
+
+def test_a_policy_of_torques_brings_the_joints_to_their_goal(tmp_path):
+    """action = z / sqrt(1 + z^2), z = -(3 e + v), times a fifth of each joint's effort; without torque it then stays."""
+    law = np.concatenate([-3.0 * np.eye(6), -np.eye(6)])
+    names = (("joint_position_error", "rad"), ("joint_velocity", "rad/s"))
+    contract = Contract(
+        robot=ARM.name, robot_hash=ARM.hash, task="joint-reach", control_dt=0.01, training={},
+        observation=tuple(ObservationEntry(name=n, unit=u, frame="-", size=6) for n, u in names),
+        action=tuple(
+            ActionEntry(name=j, low=-0.2 * e, high=0.2 * e, unit="N m", meaning="joint_torque")
+            for j, e in zip(ARM.joint_names, ARM.effort_max, strict=True)
+        ),
+    )  # fmt: skip
+    network = Network(
+        mean=np.zeros(12), scale=np.ones(12), clip=20.0, weights=(law,), biases=(np.zeros(6),)
+    )
+    write_policy(tmp_path / "p.onnx", network, contract)
+    runner = PolicyRunner(load_policy(tmp_path / "p.onnx", robot=ARM), ARM)
+    goal, sim = HOME + 0.3, SimArm(ARM, SimArmConfig(controller="forward_effort", control_dt=0.01))
+    for k in range(500):
+        now = 100.0 + 0.01 * k
+        wanted = Sample(value=goal, stamp=now, names=ARM.joint_names)
+        step = runner.step(now, {**sim.measure(now), "joint_position_reference": wanted})
+        sim.command(step.command)
+        sim.step()
+    np.testing.assert_allclose(sim.position, goal, rtol=0, atol=0.02)
+    sim.command(np.zeros(6))
+    run(sim, 1.0)
+    np.testing.assert_allclose(sim.velocity, 0.0, atol=0.01)
 
 
 def test_velocities_are_held_for_ever_too_until_the_limit():

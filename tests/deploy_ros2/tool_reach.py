@@ -6,6 +6,7 @@ from alula.frames import quat_from_rot, rot_from_quat
 from alula.policies.contract import ActionEntry, Contract, ObservationEntry
 from alula.policies.network import Network
 from alula.policies.onnx_file import load_policy, write_policy
+from alula.robots.inverse_kinematics import TOOL_STEPS
 from alula.robots.kinematics import Kinematics
 
 CONTROL_DT = 0.01
@@ -35,8 +36,14 @@ def jacobian(arm, joint_position):
     return np.array(columns).T
 
 
-def tool_policy(path, arm):
-    """z = GAIN / SPEED pinv(J(home)) (position error, rotation error), action = z / sqrt(1 + z^2); through its file."""
+def tool_policy(path, arm, meaning="joint_position_delta"):
+    """z = GAIN / SPEED pinv(J(home)) (position error, rotation error), action = z / sqrt(1 + z^2); through its file.
+
+    By steps of the tool, of up to SPEED in m/s and rad/s, the errors themselves take the place of pinv(J(home)) times them.
+    """
+    by_joints = meaning == "joint_position_delta"
+    names = arm.joint_names if by_joints else TOOL_STEPS
+    inverse = np.linalg.pinv(jacobian(arm, np.array(arm.home))) if by_joints else np.eye(6)
     contract = Contract(
         robot=arm.name,
         robot_hash=arm.hash,
@@ -48,14 +55,14 @@ def tool_policy(path, arm):
         ),
         action=tuple(
             ActionEntry(
-                name=j, low=-SPEED * CONTROL_DT, high=SPEED * CONTROL_DT, unit="rad",
-                meaning="joint_position_delta",
+                name=name, low=-SPEED * CONTROL_DT, high=SPEED * CONTROL_DT, unit="rad or m",
+                meaning=meaning,
             )
-            for j in arm.joint_names
+            for name in names
         ),
         training={},
     )  # fmt: skip
-    law = GAIN / SPEED * np.linalg.pinv(jacobian(arm, np.array(arm.home)))
+    law = GAIN / SPEED * inverse
     network = Network(
         mean=np.zeros(6), scale=np.ones(6), clip=20.0, weights=(law.T,), biases=(np.zeros(len(law)),)
     )  # fmt: skip

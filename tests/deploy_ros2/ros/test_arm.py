@@ -115,10 +115,18 @@ def goal_pose(joint_position):
     return message
 
 
-def test_a_tool_follows_goal_poses_over_the_wire(tmp_path):
+@pytest.mark.parametrize(
+    ("meaning", "speed"),
+    [
+        ("joint_position_delta", tool_reach["SPEED"]),
+        # Steps of the tool; the joints as fast as they can
+        ("end_effector_delta", max(ARM.velocity_max)),
+    ],
+)
+def test_a_tool_follows_goal_poses_over_the_wire(tmp_path, meaning, speed):
     """Sent again and again from before the policy may take over: first where the tool is, then elsewhere."""
     path, wanted = tmp_path / "policy.onnx", HOME + tool_reach["OFFSET"]
-    tool_reach["tool_policy"](path, ARM)
+    tool_reach["tool_policy"](path, ARM, meaning)
     with ArmFlight(path, tmp_path, relay=False, parameters=PATIENT) as f:
         goals = f.node.create_publisher(PoseStamped, "goal_pose", 1)
         said = [goal_pose(HOME)]
@@ -133,5 +141,5 @@ def test_a_tool_follows_goal_poses_over_the_wire(tmp_path):
         said.append(message)
         until(lambda: int(f.record.policy[-1].values["refused"]) > 3, "goals refused")
         assert np.abs(f.position() - wanted).max() < 5e-3
-        assert f.unsafe(step=tool_reach["SPEED"] * CONTROL_DT) == []
+        assert f.unsafe(step=speed * CONTROL_DT) == []
         assert f.codes(0.0) == set()
