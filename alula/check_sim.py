@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from alula import __version__
 from alula.build import build_simulator, build_task, is_arm_task, load_any_robot
 from alula.errors import AlulaError
 from alula.evaluation.simulator_cases import ArmCase, ArmSimulator, Case, FlightCase
-from alula.evaluation.simulator_checks import CheckFailed
+from alula.evaluation.simulator_checks import CheckFailed, N
 from alula.evaluation.simulator_robot_checks import checks_of
 from alula.options import BackEnd, CheckSim, Outcome
 from alula.presets import ARM_RANDOMIZED
@@ -29,6 +29,9 @@ from alula.run_folder import RESULT, default_folder, run_folder, write_json
 from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.config import Randomization, SimConfig
 from alula.sim.protocol import FlightSimulator
+
+if TYPE_CHECKING:
+    from alula.sim.isaac.worker import IsaacName
 
 REPORT = "check-sim.md"
 """What to send back: everything is in it."""
@@ -45,6 +48,10 @@ ARM = ArmSimConfig(
 )
 MEASURED_LATE = ArmSimConfig(randomization=ArmRandomization(observation_delay_steps=(0, 2)))
 """For physics that draw no parameters."""
+
+
+Tell = Callable[[bool], dict[str, Any]]
+"""From whether all passed to what a back end says of itself, once it has run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +77,22 @@ def check_sim(command: CheckSim) -> Outcome:
         AlulaError: the back end is not installed, or a robot, task or folder that does not fit.
     """
     out = command.out or default_folder(f"check-{command.back_end}")
-    with run_folder(out, overwrite=command.overwrite) as folder, _case(command) as (case, about):
+    with run_folder(out, overwrite=command.overwrite) as folder, _case(command) as (case, tell):
         # Simulators say things on standard output, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
             results = [_run(check, case) for check in checks_of(case)]
+        told = tell(all(r.passed for r in results))
         data = {
             "back_end": command.back_end,
             "robot": case.robot.name,
             "robot_hash": case.robot.hash,
-            "task": about["task"],
+            "task": command.task or _usual_task(case.robot),
             "passed": sum(r.passed for r in results),
             "failed": sum(not r.passed for r in results),
             "checks": [vars(r) for r in results],
-            "software": software() | about.get("software", {}),
-            "hardware": hardware() | about.get("hardware", {}),
-            "back_end_says": about.get("says", {}),
+            "software": software() | told.pop("software", {}),
+            "hardware": hardware() | told.pop("hardware", {}),
+            "back_end_says": told,
         }
         write_json(folder / RESULT, data)
         (folder / REPORT).write_text(report(data), encoding="utf-8")
@@ -112,29 +120,67 @@ def _run(check: Callable[[Case], str], case: Case) -> Result:
 
 
 @contextlib.contextmanager
-def _case(command: CheckSim) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """The back end with robot and task, and what it tells of itself once it has run."""
+def _case(command: CheckSim) -> Iterator[tuple[Case, Tell]]:
+    """The back end with robot and task, and what it says of itself."""
     back_end = command.back_end
     robot = load_any_robot(command.robot or _usual_robot(back_end))
     name = command.task or _usual_task(robot)
     task = build_task(name)
     if is_arm_task(task) != isinstance(robot, Arm):
         raise AlulaError(f"task {name} is not for robot {robot.name}; allowed: one of its kind")
-    about: dict[str, Any] = {"task": name}
     if isinstance(robot, Multirotor):
         if name != "hover":
             raise AlulaError(f"task {name}; allowed for a multirotor: hover")
-        yield _flight_case(back_end, robot, task), about
+        yield _flight_case(back_end, robot, task), _nothing
         return
     match back_end:
         case "mujoco" | "mujoco-warp":
-            yield _arm_case(back_end, robot, task), about
+            yield _arm_case(back_end, robot, task), _nothing
         case "isaac-lab" | "isaac-gym":
-            raise AlulaError(f"{back_end} is not there yet")
+            with _isaac_case(command, back_end, robot, task) as found:
+                yield found
         case "multirotor":
             raise AlulaError(f"{back_end} flies multirotors; allowed: a robot that is one")
         case _:
             assert_never(back_end)
+
+
+@contextlib.contextmanager
+def _isaac_case(
+    command: CheckSim, back_end: "IsaacName", robot: Arm, task: ModuleType
+) -> Iterator[tuple[Case, Tell]]:
+    from alula.sim.isaac.arm import IsaacArm
+    from alula.sim.isaac.worker import NotInstalled, Worker
+
+    worker = Worker(back_end, python=command.python)
+
+    def build(task: ModuleType, config: ArmSimConfig, n: int, auto_reset: bool) -> ArmSimulator:
+        return IsaacArm(
+            robot, task, config, n, worker=worker, device=command.device, auto_reset=auto_reset
+        )
+
+    case = ArmCase(build=build, robot=robot, task=task, config=MEASURED_LATE, tolerance=NOT_BITWISE)
+    try:
+        try:
+            case.make(N)
+        except NotInstalled:
+            raise
+        except AlulaError as e:
+            # Anything else is a finding, which the checks state, unless it is our own refusal.
+            if not worker.log():
+                raise AlulaError(str(e)) from None
+
+        def tell(all_passed: bool) -> dict[str, Any]:
+            log = {} if all_passed else {"last lines that it printed": worker.log()}
+            return {**worker.said, **log}
+
+        yield case, tell
+    finally:
+        worker.close()
+
+
+def _nothing(all_passed: bool) -> dict[str, Any]:
+    return {}
 
 
 def _usual_robot(back_end: BackEnd) -> str:

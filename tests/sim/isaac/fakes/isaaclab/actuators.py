@@ -1,0 +1,5 @@
+from isaaclab import Cfg
+
+
+class ImplicitActuatorCfg(Cfg):
+    pass
