@@ -4,7 +4,16 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, assert_never, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeVar,
+    assert_never,
+    cast,
+    get_args,
+    get_type_hints,
+)
 
 import numpy as np
 
@@ -157,13 +166,13 @@ def build_learner(preset: Preset, robot: Robot, seed: int) -> "Learner":
         if isinstance(robot, Arm) or isinstance(sim, ArmSimConfig):
             raise AlulaError(f"preset {preset.name}: short-horizon learning is for multirotors")
         return ShortHorizonLearner(robot, task, sim, algo, seed)
-    simulator, knowledge = _learned_from(preset, robot, task)
     try:
+        simulator, knowledge = _learned_from(preset, robot, task)
         match algo:
             case PpoConfig():
                 from alula.training.ppo import PpoLearner
 
-                return PpoLearner(simulator, algo, seed, **knowledge)
+                return PpoLearner(simulator, algo, seed, device=algo.device, **knowledge)
             case SacConfig():
                 if knowledge.pop("assisting_actions", 0):
                     raise AlulaError(f"preset {preset.name}: assisting actions are for PPO")
@@ -215,6 +224,10 @@ def _learned_from(
     if isinstance(robot, Arm) and isinstance(sim, ArmSimConfig):
         from alula.sim.mujoco.arm import MujocoArm
 
+        if isinstance(algo, PpoConfig) and algo.device != "cpu":
+            from alula.sim.multirotor.cuda import find_gpu
+
+            find_gpu(algo.device)
         simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True)
         return simulator, {
             "n_actions": len(sim.action_size(robot)),
@@ -224,7 +237,16 @@ def _learned_from(
     assert isinstance(robot, Multirotor)
     assert isinstance(sim, SimConfig)
     rotors = robot.n_rotors
-    return build_simulator("multirotor", robot, task, sim, algo.n_envs), {
+    if isinstance(algo, PpoConfig) and algo.device != "cpu":
+        from alula.sim.multirotor.cuda import CudaMultirotor
+
+        # As `Simulator`, with tensors in place of arrays
+        simulator = cast(
+            Simulator, CudaMultirotor(robot, task, sim, algo.n_envs, device=algo.device)
+        )
+    else:
+        simulator = build_simulator("multirotor", robot, task, sim, algo.n_envs)
+    return simulator, {
         "n_actions": rotors,
         "first_action": robot.hover_action,
         "scale": task.SCALE,

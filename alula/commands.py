@@ -19,6 +19,7 @@ from alula.run_folder import (
 
 if TYPE_CHECKING:
     from alula.firmware_export.toolchain import Target
+    from alula.presets import Preset
 
 MAX_SEED = 2**32 - 1
 
@@ -80,6 +81,7 @@ def train(command: options.Train) -> Outcome:
     from alula.presets import get_preset
 
     preset = with_action(get_preset(command.preset), command.action)
+    preset = on_device(preset, command.device)
     _check_seed(command.seed)
     wanted = command.robot or preset.robot
     robot = build_robot(preset, wanted)
@@ -123,10 +125,28 @@ def sweep(command: options.Sweep) -> Outcome:
 
     preset = get_preset(command.preset)
     settings = parse_settings(command.settings, preset)
-    # Heavy, so only once the request is known to make sense
     from alula.sweep import sweep_command
 
     return sweep_command(command, preset, settings)
+
+
+def on_device(preset: "Preset", device: str) -> "Preset":
+    """The preset learned on a device as torch calls it.
+
+    Raises:
+        AlulaError: its learner knows the CPU alone, or there is no such device.
+    """
+    from dataclasses import replace
+
+    from alula.training.config import PpoConfig
+
+    if device == "cpu":
+        return preset
+    if not isinstance(preset.algo, PpoConfig):
+        raise AlulaError(
+            f"device is {device!r}; allowed for preset {preset.name}, which does not learn by PPO: cpu"
+        )
+    return replace(preset, algo=replace(preset.algo, device=device))
 
 
 def identify(command: options.Identify) -> Outcome:

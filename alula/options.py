@@ -91,6 +91,8 @@ class Train(Common):
     """Replace the folder of an earlier run."""
     resume: _Dir = None
     """Folder of an interrupted run of the same preset and seed to go on from."""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
+    """Where to learn: cpu, or cuda for a GPU, on which multirotors then fly too. For presets that learn by PPO."""
 
 
 @dataclass(frozen=True, kw_only=True)

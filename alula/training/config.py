@@ -1,6 +1,7 @@
 """Settings of the learners."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -125,6 +126,8 @@ class PpoConfig:
     """Standard deviation of the first actions [-]."""
     observation_clip: float = 10.0
     """Bound of a normalised observation."""
+    device: str = "cpu"
+    """Where networks and rollouts lie, as torch calls it; on a GPU multirotors fly there too."""
     assisted: float = 0.5
     """Share of the updates over which the help of assisting actions, where a task has them, falls to none [-]."""
     privileged: bool = True
@@ -153,6 +156,8 @@ class PpoConfig:
         }
         _check_bounds(self, bounds)
         _check_widths(self.hidden, self.critic_hidden)
+        if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", self.device):
+            raise AlulaError(f"device is {self.device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
 
 
 @dataclass(frozen=True, kw_only=True)

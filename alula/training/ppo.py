@@ -13,7 +13,7 @@ A failure is worth nothing after its end, a time-out is worth the value of its f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from alula.training.layers import (
 from alula.training.learner import check_fits
 from alula.training.residual import Corrected
 
+Rows = np.ndarray | Tensor
+"""What a simulator hands out: arrays, or tensors that stay on its device."""
 LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 RATE_FACTOR = 1.5
 """Step of the adaptive learning rate."""
@@ -144,7 +146,7 @@ class PpoLearner:
         """Start all environments.
 
         Args:
-            simulator: N environments with auto-reset.
+            simulator: N environments with auto-reset; they may take and hand out tensors on `device`.
             config: settings.
             seed: seeds networks, actions and environments.
             n_actions: number of actions A.
@@ -187,12 +189,13 @@ class PpoLearner:
         # A look around, so that the first rollout is seen in the right proportions.
         self._take_in(self.collect())
 
-    def _begin(self) -> tuple[np.ndarray, np.ndarray]:
+    def _begin(self) -> tuple[Rows, Rows]:
         """New episodes; what actor and critic see of them."""
         sim = self.simulator
-        sim.reset(self._seed + self.updates_done)
+        self._in_tensors = isinstance(sim.reset(self._seed + self.updates_done), Tensor)
         # Only a step tells what the critic sees.
-        idle = sim.step(np.full((sim.n_envs, self._n_acting), self._first_action, np.float32))
+        first = torch.full((sim.n_envs, self._n_acting), self._first_action, device=self.device)
+        idle = sim.step(self._given(first))
         return idle.observation, self._critic_sees(idle.privileged, idle.observation)
 
     def _assist(self) -> None:
@@ -206,7 +209,7 @@ class PpoLearner:
         self.actor_normalizer.update(rollout.observation.flatten(0, 1))
         self.critic_normalizer.update(rollout.privileged.flatten(0, 1))
 
-    def _critic_sees(self, privileged: np.ndarray, observation: np.ndarray) -> np.ndarray:
+    def _critic_sees(self, privileged: Rows, observation: Rows) -> Rows:
         return privileged if self.config.privileged else observation
 
     @torch.no_grad()
@@ -221,7 +224,7 @@ class PpoLearner:
             mean = squash(self.actor(self.actor_normalizer(o)))
             noise = torch.randn(mean.shape, generator=self._random, device=self.device)
             action = mean + log_std.exp() * noise
-            moved = sim.step(action.clamp(-1.0, 1.0).cpu().numpy())
+            moved = sim.step(self._given(action.clamp(-1.0, 1.0)))
             final = self._critic_sees(moved.final_privileged, moved.final_observation)
             ended = moved.terminated | moved.truncated
             numbers = (moved.reward, moved.terminated, ended, final)
@@ -251,8 +254,13 @@ class PpoLearner:
             next_value=next_value,
         )
 
-    def _tensor(self, x: np.ndarray) -> Tensor:
-        return torch.from_numpy(x).to(self.device)
+    def _given(self, action: Tensor) -> Any:
+        """An action as the simulator takes it."""
+        return action if self._in_tensors else action.cpu().numpy()
+
+    def _tensor(self, x: Rows) -> Tensor:
+        # A simulator's own tensors are overwritten by its next step.
+        return x.clone() if isinstance(x, Tensor) else torch.from_numpy(x).to(self.device)
 
     def value(self, seen: Tensor) -> Tensor:
         """Values [...] of what the critic sees [..., Q]."""

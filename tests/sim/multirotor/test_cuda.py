@@ -9,13 +9,16 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
+from alula.build import build_learner, build_robot
+from alula.commands import on_device
 from alula.errors import AlulaError
+from alula.presets import get_preset
 from alula.robots.multirotor import load_robot
 from alula.sim.config import Disturbances, Randomization, SimConfig, Start
 from alula.sim.multirotor.cuda import CudaMultirotor, find_gpu
@@ -28,7 +31,10 @@ from alula.sim.multirotor.cuda_kernels import (
 )
 from alula.sim.multirotor.kernels import Batch, Features, RowCounts, aligned
 from alula.sim.multirotor.simulator import MultirotorSimulator
+from alula.sim.protocol import Simulator
 from alula.tasks import hover, track
+from alula.training.config import PpoConfig
+from alula.training.ppo import PpoLearner
 
 ROBOT = load_robot("crazyflie")
 TASKS = {"hover": hover, "track": track}
@@ -271,6 +277,39 @@ def test_state_is_a_view(host) -> None:
     for name in a.__dataclass_fields__:
         close(getattr(a, name), getattr(b, name), 1e-4)
     assert b.position_w.data_ptr() == gpu.arrays["state"].data_ptr()
+
+
+def test_ppo_learns_from_tensors_what_it_learns_from_arrays(host) -> None:
+    config = PpoConfig(n_envs=N, updates=3, rollout_steps=8, hidden=(8,), critic_hidden=(8,))
+    first: list[Any] = []
+    for simulator in pair(host, WILD, hover):
+        learner = PpoLearner(cast(Simulator, simulator), config, 1, n_actions=4, first_action=0.1)
+        learner._now = learner._begin()
+        first.append((learner.collect(), learner.update(), learner.snapshot()))
+    (a, seen_a, kept_a), (b, seen_b, kept_b) = first
+    for name in ("observation", "privileged", "reward", "terminated", "ended", "next_value"):
+        close(getattr(a, name).numpy(), getattr(b, name), 1e-3)
+    # rows of their own, not the simulator's, which its next step overwrites
+    assert not torch.equal(b.observation[0], b.observation[-1])
+    assert seen_a.cost == pytest.approx(seen_b.cost, abs=1e-3)
+    for name, array in kept_a.items():
+        np.testing.assert_allclose(array, kept_b[name], atol=2e-3, rtol=1e-2, err_msg=name)
+
+
+def test_training_on_a_gpu_is_for_ppo_and_needs_one(tmp_path) -> None:
+    preset = get_preset("crazyflie-hover-ppo")
+    assert on_device(preset, "cpu") is preset
+    assert on_device(preset, "cuda:1").algo.device == "cuda:1"  # type: ignore[union-attr]
+    with pytest.raises(AlulaError, match=r"allowed for preset l2f-hover, .*: cpu"):
+        on_device(get_preset("l2f-hover"), "cuda")
+    with pytest.raises(AlulaError, match="device is 'gpu'; allowed: cpu, cuda"):
+        on_device(preset, "gpu")
+    if not HAS_GPU:
+        with pytest.raises(AlulaError, match="finds no CUDA GPU"):
+            build_learner(on_device(preset, "cuda"), build_robot(preset), 0)
+        arm = get_preset("panda-reach")
+        with pytest.raises(AlulaError, match="finds no CUDA GPU"):
+            build_learner(on_device(arm, "cuda"), build_robot(arm), 0)
 
 
 def test_bad_input(host) -> None:
