@@ -153,8 +153,8 @@ def with_action(preset: Preset, action: ActionKind | None) -> Preset:
     return replace(preset, sim=replace(preset.sim, action=action))
 
 
-def build_learner(preset: Preset, robot: Robot, seed: int) -> "Learner":
-    """The preset's learner with the environments it learns from.
+def build_learner(preset: Preset, robot: Robot, seed: int, threads: int | None = None) -> "Learner":
+    """The preset's learner with the environments it learns from; `threads` simulate, one for each core by default.
 
     Raises:
         AlulaError: it needs torch, which is not installed; settings or robots that do not fit.
@@ -165,9 +165,9 @@ def build_learner(preset: Preset, robot: Robot, seed: int) -> "Learner":
 
         if isinstance(robot, Arm) or isinstance(sim, ArmSimConfig):
             raise AlulaError(f"preset {preset.name}: short-horizon learning is for multirotors")
-        return ShortHorizonLearner(robot, task, sim, algo, seed)
+        return ShortHorizonLearner(robot, task, sim, algo, seed, threads=threads)
     try:
-        simulator, knowledge = _learned_from(preset, robot, task)
+        simulator, knowledge = build_environments(preset, robot, task, threads)
         match algo:
             case PpoConfig():
                 from alula.training.ppo import PpoLearner
@@ -216,8 +216,8 @@ def build_base(preset: Preset, robot: Robot, task: ModuleType) -> Network | None
             assert_never(preset.base)
 
 
-def _learned_from(
-    preset: Preset, robot: Robot, task: ModuleType
+def build_environments(
+    preset: Preset, robot: Robot, task: ModuleType, threads: int | None
 ) -> tuple[Simulator, dict[str, Any]]:
     """Environments of a learner in torch, and what it is told of actions and observations."""
     sim, algo = preset.sim, preset.algo
@@ -228,7 +228,7 @@ def _learned_from(
             from alula.sim.multirotor.cuda import find_gpu
 
             find_gpu(algo.device)
-        simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True)
+        simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True, threads=threads)
         return simulator, {
             "n_actions": len(sim.action_size(robot)),
             "assisting_actions": sim.assisting_actions,

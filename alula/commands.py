@@ -97,6 +97,7 @@ def train(command: options.Train) -> Outcome:
             out=folder,
             progress=sys.stderr.isatty(),
             resume=command.resume,
+            workers=command.workers,
         )
         data = {
             "preset": preset.name,
@@ -322,27 +323,29 @@ def export(command: options.Export) -> Outcome:
 
 def bench(command: options.Bench) -> Outcome:
     """`alula bench`."""
-    from alula.bench import bench_sim, bench_train
+    from alula import bench
     from alula.presets import get_preset
 
     preset = get_preset(command.preset)
     match command.what:
         case "sim":
-            data = bench_sim(preset, repeats=command.repeats)
-            text = (
-                f"{preset.name}: {data['steps_per_s'] / 1e6:.1f} M full steps/s on one core "
-                f"({data['steps_per_s_min'] / 1e6:.1f} to {data['steps_per_s_max'] / 1e6:.1f}, "
-                f"{data['repeats']} measurements, {data['n_envs']} environments), "
-                f"{data['noisy_steps_per_s'] / 1e6:.1f} M with sensor noise"
-            )
+            data = bench.bench_sim(preset, repeats=command.repeats)
+            return Outcome(data=data, text=bench.sim_text(data))
         case "train":
-            data = bench_train(preset, repeats=command.repeats)
-            text = (
-                f"{preset.name}: trained in {data['train_s']:.2f} s "
-                f"({data['train_s_min']:.2f} to {data['train_s_max']:.2f}, "
-                f"{data['repeats']} seeds)"
-            )
-    return Outcome(data=data, text=text)
+            data = bench.bench_train(preset, repeats=command.repeats)
+            return Outcome(data=data, text=bench.train_text(data))
+        case "gpu":
+            try:
+                from alula import bench_gpu
+            except ImportError:
+                raise AlulaError("no torch; allowed: after pip install 'alula[cuda]'") from None
+            lack = bench_gpu.lack()
+            if lack:
+                return Outcome(
+                    data={"preset": preset.name, "gpu": "none"}, text="", failures=(lack,)
+                )
+            data = bench_gpu.bench_gpu(preset, repeats=command.repeats)
+            return Outcome(data=data, text=bench_gpu.text(data))
 
 
 def check_sim(command: options.CheckSim) -> Outcome:

@@ -93,6 +93,8 @@ class Train(Common):
     """Folder of an interrupted run of the same preset and seed to go on from."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
     """Where to learn: cpu, or cuda for a GPU, on which multirotors then fly too. For presets that learn by PPO."""
+    workers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Processes that share the environments, each with its own threads. For presets that learn by PPO, on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,17 +249,20 @@ class Inspect(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(Common):
-    """Measure this machine: simulator steps per second on one core, or training time.
+    """Measure this machine: simulator steps per second on one core or on a GPU, or training time.
 
     Examples:
       alula bench sim
       alula bench train --repeats 5
+      alula bench gpu --json > gpu.json
     """
 
     what: Annotated[
-        Literal["sim", "train"], tyro.conf.Positional, tyro.conf.arg(metavar="sim|train")
+        Literal["sim", "train", "gpu"],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="sim|train|gpu"),
     ]
-    """The simulator (RK4, reward, reset, observation) or the training of a preset."""
+    """The simulator (RK4, reward, reset, observation) on one core, the training of a preset, or the simulator on a GPU."""
     preset: Annotated[str, tyro.conf.arg(metavar="PRESET")] = "l2f-hover"
     """Named experiment to measure."""
     repeats: Annotated[int, tyro.conf.arg(metavar="N")] = 5

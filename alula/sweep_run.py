@@ -107,6 +107,8 @@ def _train(run: SweepRun, robot: Robot) -> float | None:
         resume=None if whole else run.folder,
         until=run.until,
         checkpoint_every_s=run.checkpoint_every_s,
+        # A run is given one core.
+        threads=1,
     )
     return trained.train_s if whole else None
 

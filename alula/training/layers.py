@@ -11,6 +11,31 @@ from torch import Tensor, nn
 
 from alula.policies.network import Network
 
+
+class Workers(Protocol):
+    """The processes that learn together, as one of them sees them (see `training/distributed.py`)."""
+
+    rank: int
+    """Which of them this is."""
+    count: int
+    """How many there are."""
+
+    def average(self, x: Tensor) -> Tensor:
+        """The mean of a tensor over all of them."""
+        ...
+
+
+class Alone:
+    """One process that learns by itself."""
+
+    rank, count = 0, 1
+
+    def average(self, x: Tensor) -> Tensor:
+        """The tensor itself."""
+        return x
+
+
+ALONE = Alone()
 LEAST_STD = 1e-2
 """A smaller spread is taken for this one: what has not moved yet must not be blown up."""
 
@@ -84,22 +109,45 @@ class Normalizer:
         """(x - mean) * scale, limited to `clip` [..., size]."""
         return ((x - self.mean) * self.scale).clamp(-self.clip, self.clip)
 
-    def update(self, x: Tensor) -> None:
-        """Take in vectors [N, size] (Chan et al. 1979, parallel mean and variance)."""
+    def update(self, x: Tensor, workers: Workers = ALONE) -> None:
+        """Take in vectors [N, size] of each worker (Chan et al. 1979, parallel mean and variance)."""
         if self._known == len(self.mean):
             return
         x = x[:, self._known :]
         mean, variance = self.mean[self._known :], self.variance[self._known :]
-        self.count += len(x)
-        share = len(x) / float(self.count)
-        delta = x.mean(0) - mean
+        own, spread = x.mean(0), x.var(0, correction=0)
+        new = workers.average(own)
+        if workers.count > 1:
+            # v_b = mean over workers of v_w + (m_w - m_b)^2, as all have equally many
+            spread = workers.average(spread + (own - new) ** 2)
+        self.count += len(x) * workers.count
+        share = len(x) * workers.count / float(self.count)
+        delta = new - mean
         # v = (1 - s) v_a + s v_b + s (1 - s) delta^2,  s = n_b / (n_a + n_b)
-        variance += share * (x.var(0, correction=0) - variance) + share * (1.0 - share) * delta**2
+        variance += share * (spread - variance) + share * (1.0 - share) * delta**2
         mean += share * delta
 
     def live(self) -> dict[str, Tensor]:
         """What changes in training."""
         return {"mean": self.mean, "variance": self.variance, "count": self.count}
+
+
+def standardized(x: Tensor, workers: Workers) -> Tensor:
+    """(x - mean) / std, both over the tensors of all workers."""
+    mean = workers.average(x.mean())
+    total = x.numel() * workers.count
+    variance = workers.average((x - mean).square().mean()) * total / max(total - 1, 1)
+    return (x - mean) / (variance.sqrt() + 1e-8)
+
+
+def average_gradients(parameters: Sequence[Tensor], workers: Workers) -> None:
+    """Replace every gradient by its mean over all workers, in one message."""
+    if workers.count == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = workers.average(torch.cat([g.flatten() for g in gradients]))
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 class Actor(Protocol):

@@ -23,14 +23,19 @@ from alula.policies.network import Network
 from alula.sim.protocol import AssistedSimulator, Simulator
 from alula.training.config import PpoConfig
 from alula.training.layers import (
+    ALONE,
     Mlp,
     Normalizer,
+    Workers,
     adam_state,
+    average_gradients,
     policy_network,
     squash,
+    standardized,
 )
 from alula.training.learner import check_fits
 from alula.training.residual import Corrected
+from alula.training.rollout import Rollout
 
 Rows = np.ndarray | Tensor
 """What a simulator hands out: arrays, or tensors that stay on its device."""
@@ -60,30 +65,6 @@ class PpoStatistics:
     def note(self) -> str:
         """What a progress bar shows beside the cost."""
         return f"{100.0 * self.failed:.2f} % of the steps fail"
-
-
-@dataclass(kw_only=True)
-class Rollout:
-    """T steps of N environments."""
-
-    observation: Tensor
-    """Actor observations [T, N, O]."""
-    action: Tensor
-    """Sampled actions before the limit [T, N, A]."""
-    log_likelihood: Tensor
-    """Of the actions under the policy that took them [T, N]."""
-    privileged: Tensor
-    """Critic observations [T, N, Q]."""
-    reward: Tensor
-    """Rewards [T, N]."""
-    terminated: Tensor
-    """Failures [T, N]."""
-    ended: Tensor
-    """Failures and time-outs [T, N]."""
-    value: Tensor
-    """Values of the states [T, N]."""
-    next_value: Tensor
-    """Values of the states reached, before any reset [T, N]."""
 
 
 def generalized_advantage(
@@ -142,6 +123,7 @@ class PpoLearner:
         base: Network | None = None,
         assisting_actions: int = 0,
         device: str = "cpu",
+        workers: Workers = ALONE,
     ) -> None:
         """Start all environments.
 
@@ -158,8 +140,9 @@ class PpoLearner:
             assisting_actions: further actions, which only an `AssistedSimulator` takes (see
                 `PpoConfig.assisted`); the policy does not have them.
             device: where networks and rollouts lie.
+            workers: those that learn the same from environments of their own.
         """
-        self.config, self.simulator = config, simulator
+        self.config, self.simulator, self._workers = config, simulator, workers
         self.updates_done = self.env_steps = 0
         self._seed, self._n_actions, self._first_action = seed, n_actions, first_action
         self.device = device
@@ -186,17 +169,28 @@ class PpoLearner:
             self.actor_normalizer = Normalizer.frozen(base.mean, base.scale, base.clip, device)
         self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
         self.value_normalizer = Normalizer(1, math.inf, device=device)
+        self._draw_apart()
         # A look around, so that the first rollout is seen in the right proportions.
         self._take_in(self.collect())
 
     def _begin(self) -> tuple[Rows, Rows]:
         """New episodes; what actor and critic see of them."""
         sim = self.simulator
-        self._in_tensors = isinstance(sim.reset(self._seed + self.updates_done), Tensor)
+        self._in_tensors = isinstance(sim.reset(self._own_seed()), Tensor)
         # Only a step tells what the critic sees.
         first = torch.full((sim.n_envs, self._n_acting), self._first_action, device=self.device)
         idle = sim.step(self._given(first))
         return idle.observation, self._critic_sees(idle.privileged, idle.observation)
+
+    def _own_seed(self) -> int:
+        """Another one for each worker and update; seeds of trainings are below 2^32."""
+        return self._seed + self.updates_done + (self._workers.rank << 40)
+
+    def _draw_apart(self) -> None:
+        """Other actions than worker 0's; torch takes 32 bits of a seed, so it is hashed."""
+        if self._workers.rank:
+            hashed = np.random.SeedSequence(self._own_seed()).generate_state(1)
+            self._random.manual_seed(int(hashed[0]))
 
     def _assist(self) -> None:
         """Less help from update to update, and in the end none."""
@@ -206,8 +200,8 @@ class PpoLearner:
             cast(AssistedSimulator, self.simulator).assistance = assistance
 
     def _take_in(self, rollout: Rollout) -> None:
-        self.actor_normalizer.update(rollout.observation.flatten(0, 1))
-        self.critic_normalizer.update(rollout.privileged.flatten(0, 1))
+        self.actor_normalizer.update(rollout.observation.flatten(0, 1), self._workers)
+        self.critic_normalizer.update(rollout.privileged.flatten(0, 1), self._workers)
 
     def _critic_sees(self, privileged: Rows, observation: Rows) -> Rows:
         return privileged if self.config.privileged else observation
@@ -232,7 +226,7 @@ class PpoLearner:
             observation = moved.observation
             seen = self._critic_sees(moved.privileged, observation)
         self._now = observation, seen
-        self.env_steps += c.rollout_steps * sim.n_envs
+        self.env_steps += c.rollout_steps * sim.n_envs * self._workers.count
         o, action, mean, q, reward, terminated, ended, final = (
             torch.stack(column) for column in zip(*rows, strict=True)
         )
@@ -276,21 +270,23 @@ class PpoLearner:
             c.gamma, c.gae_lambda,
         )  # fmt: skip
         target = advantage + rollout.value
-        self.value_normalizer.update(target.reshape(-1, 1))
+        self.value_normalizer.update(target.reshape(-1, 1), self._workers)
         batch = (
             self.actor_normalizer(rollout.observation),
             rollout.action,
             rollout.log_likelihood,
             self.critic_normalizer(rollout.privileged),
-            (advantage - advantage.mean()) / (advantage.std() + 1e-8),
+            standardized(advantage, self._workers),
             (target - self.value_normalizer.mean) / self.value_normalizer.std,
         )
         value_loss, kl = self._learn([x.flatten(0, 1) for x in batch])
         self._take_in(rollout)
         self.updates_done += 1
+        seen = torch.stack([rollout.reward.mean(), rollout.terminated.mean()])
+        reward, failed = self._workers.average(seen).tolist()
         return PpoStatistics(
-            cost=-float(rollout.reward.mean()),
-            failed=float(rollout.terminated.mean()),
+            cost=-reward,
+            failed=failed,
             value_loss=value_loss,
             kl=kl,
             std=float(self.log_std.detach().exp().mean()),
@@ -308,6 +304,7 @@ class PpoLearner:
             for part in parts:
                 loss, kl = self._descend(*(x[part] for x in batch))
                 losses, kls = losses + loss, kls + kl
+            losses, kls = self._workers.average(torch.stack([losses, kls]))
             self._adapt(float(kls) / len(parts))
         return float(losses) / c.minibatches, float(kls) / c.minibatches
 
@@ -326,6 +323,7 @@ class PpoLearner:
         loss = policy_loss + c.value_weight * value_loss - c.entropy_weight * entropy
         self._adam.zero_grad()
         loss.backward()
+        average_gradients(self._parameters, self._workers)
         torch.nn.utils.clip_grad_norm_(self._parameters, c.max_grad_norm)
         self._adam.step()
         # KL(old | new) = E[rho - 1 - log rho], never negative (Schulman 2020)
@@ -377,6 +375,7 @@ class PpoLearner:
         self.updates_done, self.env_steps = (int(n) for n in snapshot["counts"])
         self._set_rate(float(snapshot["learning_rate"]))
         self._random.set_state(torch.from_numpy(snapshot["random"]))
+        self._draw_apart()
         self._now = self._begin()
 
     def _live(self) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ import numpy as np
 
 import alula
 from alula.build import Robot, build_contract, build_learner, build_robot, build_task
+from alula.build_workers import build_workers
 from alula.errors import AlulaError
 from alula.policies.files import write_files
 from alula.policies.network import Network
@@ -65,6 +66,8 @@ def train(
     resume: Path | None = None,
     until: int | None = None,
     checkpoint_every_s: float | None = None,
+    workers: int = 1,
+    threads: int | None = None,
 ) -> TrainingResult:
     """Train a policy and write it to `out`.
 
@@ -78,6 +81,8 @@ def train(
         until: stop after this many updates instead of the preset's, with a checkpoint to go on from.
         checkpoint_every_s: least time between two checkpoints [s], CHECKPOINT_EVERY_S by default; 0 writes one after
             every update.
+        workers: processes that share the environments (see `build_workers`).
+        threads: of the simulation, in one process; None: one for each core.
 
     Raises:
         AlulaError: the robot does not fit, `out` cannot be written, or `resume` does not fit.
@@ -85,8 +90,11 @@ def train(
     """
     robot = robot or build_robot(preset)
     started = time.perf_counter()
-    learner = build_learner(preset, robot, seed)
-    config = resolved_config(preset, robot, seed)
+    if workers == 1:
+        learner = build_learner(preset, robot, seed, threads)
+    else:
+        learner = build_workers(preset, robot, seed, workers)
+    config = resolved_config(preset, robot, seed, workers)
     history = [] if resume is None else _resume(learner, resume / CHECKPOINT, config)
     write_files(out, {CONFIG: config.encode()}, overwrite=True)
     begun = time.perf_counter()
@@ -116,7 +124,7 @@ def train(
     )
 
 
-def resolved_config(preset: Preset, robot: Robot, seed: int) -> str:
+def resolved_config(preset: Preset, robot: Robot, seed: int, workers: int = 1) -> str:
     """Everything that decides the result of a run, as JSON text."""
     table = {
         "preset": asdict(preset),
@@ -124,6 +132,8 @@ def resolved_config(preset: Preset, robot: Robot, seed: int) -> str:
         "seed": seed,
         "version": alula.__version__,
     }
+    if workers != 1:
+        table["workers"] = workers
     return json.dumps(table, indent=2, sort_keys=True) + "\n"
 
 
