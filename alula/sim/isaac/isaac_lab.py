@@ -71,7 +71,10 @@ class LabPhysics:
         # The scene makes what its configuration has, in this order.
         if given["floor"]:
             ground = lab.sim.GroundPlaneCfg(physics_material=self._material())
-            cfg.ground = lab.assets.AssetBaseCfg(prim_path="/World/ground", spawn=ground)
+            # Group -1 touches all environments.
+            cfg.ground = lab.assets.AssetBaseCfg(
+                prim_path="/World/ground", spawn=ground, collision_group=-1
+            )
         cfg.robot = self._robot_cfg()
         for box in given["boxes"]:
             setattr(cfg, box["name"], self._box_cfg(box))
