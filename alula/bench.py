@@ -12,18 +12,40 @@ import numpy as np
 
 from alula.build import build_task
 from alula.errors import AlulaError
-from alula.presets import Preset
+from alula.options import Bench, Outcome
+from alula.presets import Preset, get_preset
 from alula.robots.multirotor import load_robot
 from alula.sim.config import Limits, SimConfig
 from alula.sim.multirotor.kernels import LANES
 from alula.sim.multirotor.simulator import MultirotorSimulator
 
+DEFAULT_PRESETS = {"scale": "panda-reach"}
+"""What is measured where no preset is named; else l2f-hover."""
 SIM_ENVS = 512
 """Environments flown at once."""
 SIM_HELD = 16
 """Steps a call, for which an action is held."""
 SIM_SECONDS = 0.3
 """Shortest time of one measurement [s]."""
+
+
+def bench(command: Bench) -> Outcome:
+    """What `alula bench` does.
+
+    Raises:
+        AlulaError: nothing that can be measured, or not here.
+    """
+    preset = get_preset(command.preset or DEFAULT_PRESETS.get(command.what, "l2f-hover"))
+    match command.what:
+        case "sim":
+            data = bench_sim(preset, repeats=command.repeats)
+            return Outcome(data=data, text=sim_text(data))
+        case "train":
+            data = bench_train(preset, repeats=command.repeats)
+            return Outcome(data=data, text=train_text(data))
+        case "gpu":
+            data, text, lacks = bench.bench_gpu(preset, repeats=command.repeats)
+            return Outcome(data=data, text=text, failures=lacks)
 
 
 def bench_sim(preset: Preset, *, repeats: int) -> dict[str, Any]:
@@ -71,6 +93,24 @@ def _simulator_run(preset: Preset, config: SimConfig) -> Callable[[], float]:
     return run
 
 
+def sim_text(data: dict[str, Any]) -> str:
+    """What `bench_sim` found, for people."""
+    return (
+        f"{data['preset']}: {data['steps_per_s'] / 1e6:.1f} M full steps/s on one core "
+        f"({data['steps_per_s_min'] / 1e6:.1f} to {data['steps_per_s_max'] / 1e6:.1f}, "
+        f"{data['repeats']} measurements, {data['n_envs']} environments), "
+        f"{data['noisy_steps_per_s'] / 1e6:.1f} M with sensor noise"
+    )
+
+
+def train_text(data: dict[str, Any]) -> str:
+    """What `bench_train` found, for people."""
+    return (
+        f"{data['preset']}: trained in {data['train_s']:.2f} s "
+        f"({data['train_s_min']:.2f} to {data['train_s_max']:.2f}, {data['repeats']} seeds)"
+    )
+
+
 def bench_train(preset: Preset, *, repeats: int) -> dict[str, Any]:
     """Training time of a preset, one run a seed, after a first run that fills the kernel cache."""
     from alula.training.run import train
@@ -89,6 +129,22 @@ def bench_train(preset: Preset, *, repeats: int) -> dict[str, Any]:
         **_spread("train_s", times),
         "train_env_steps_per_s": statistics.median(rates),
     }
+
+
+def bench_gpu(preset: Preset, *, repeats: int) -> tuple[dict[str, Any], str, tuple[str, ...]]:
+    """Steps per second on a GPU, the same for people, and what is lacking where nothing can be measured."""
+    try:
+        from alula import bench_gpu as gpu
+    except ImportError:
+        raise AlulaError(
+            "torch is not installed; allowed: after pip install 'alula[cuda]'"
+        ) from None
+
+    lack = gpu.lack()
+    if lack:
+        return {"preset": preset.name, "gpu": "none"}, "nothing measured", (lack,)
+    data = gpu.bench_gpu(preset, repeats=repeats)
+    return data, gpu.text(data), ()
 
 
 def _check(repeats: int) -> None:

@@ -323,29 +323,9 @@ def export(command: options.Export) -> Outcome:
 
 def bench(command: options.Bench) -> Outcome:
     """`alula bench`."""
-    from alula import bench
-    from alula.presets import get_preset
+    from alula.bench import bench as run
 
-    preset = get_preset(command.preset)
-    match command.what:
-        case "sim":
-            data = bench.bench_sim(preset, repeats=command.repeats)
-            return Outcome(data=data, text=bench.sim_text(data))
-        case "train":
-            data = bench.bench_train(preset, repeats=command.repeats)
-            return Outcome(data=data, text=bench.train_text(data))
-        case "gpu":
-            try:
-                from alula import bench_gpu
-            except ImportError:
-                raise AlulaError("no torch; allowed: after pip install 'alula[cuda]'") from None
-            lack = bench_gpu.lack()
-            if lack:
-                return Outcome(
-                    data={"preset": preset.name, "gpu": "none"}, text="", failures=(lack,)
-                )
-            data = bench_gpu.bench_gpu(preset, repeats=command.repeats)
-            return Outcome(data=data, text=bench_gpu.text(data))
+    return run(command)
 
 
 def check_sim(command: options.CheckSim) -> Outcome:

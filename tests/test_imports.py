@@ -160,8 +160,8 @@ LEARN_WITH_TORCH = {
 RUN_BY_ISAAC = {"alula.sim.isaac.isaac_gym", "alula.sim.isaac.isaac_lab"}
 """Scripts of an interpreter that has Isaac, whose tensors are torch's; they import it when they run, and nothing of alula."""
 
-FLY_WITH_TORCH = {"alula.sim.multirotor.cuda"}
-"""Simulators whose environments are torch's tensors, on a GPU."""
+FLY_WITH_TORCH = {"alula.sim.multirotor.cuda", "alula.bench_gpu"}
+"""The simulator whose environments are torch's tensors, on a GPU, and what measures it."""
 MAY_IMPORT_TORCH = LEARN_WITH_TORCH | FLY_WITH_TORCH
 
 NEED_EXTRAS = {"alula.sim.mujoco.arm_warp"}

@@ -307,6 +307,13 @@ class CudaMultirotor:
             ctypes.c_void_p(disturbance.data_ptr()),
         )  # fmt: skip
 
+    def multiply_add(self, steps: int) -> Tensor:
+        """Multiply and add 16 times a step in each environment's thread, for the rate at which that goes."""
+        _check_steps(steps)
+        out = self._room(self._n)
+        self._launch("alula_multiply_add", ctypes.c_int64(steps), ctypes.c_void_p(out.data_ptr()))
+        return out
+
     def state(self) -> DeviceState:
         """True state now."""
         x = self.arrays["state"].T

@@ -5,7 +5,7 @@ analytic-gradient training needs; `batch.h` and the `.c` files loop over environ
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from alula.sim.compile import compile_library
 from alula.sim.config import MAX_DELAY_STEPS
 from alula.sim.multirotor.equations import Disturbance, Geometry, Params, State, rk4_step
 from alula.sim.sensors import SENSED_SIZE, Sensed, sense
-from alula.sim.trace import Argument, Expr, Graph, c_function, vjp
+from alula.sim.trace import Argument, Expr, Graph, c_function, count_flops, vjp
 
 HERE = Path(__file__).parent
 LANES = 16
@@ -175,7 +175,9 @@ def generate(features: Features, task: ModuleType) -> str:
     return "\n".join([*defines, "", _physics(features, n), _task(n, task)])
 
 
-def _physics(features: Features, n: RowCounts) -> str:
+def physics_step(features: Features, n: RowCounts) -> Callable[..., Rows]:
+    """One physics step, from the rows of state, throttle, parameters, disturbance and what all share."""
+
     def step(x: Rows, u: Rows, p: Rows, d: Rows, uniform: Rows) -> Rows:
         geometry = Geometry(
             rotor_x=uniform[: n.rotors],
@@ -190,6 +192,21 @@ def _physics(features: Features, n: RowCounts) -> str:
             geometry,
             uniform[-1],
         ).rows()
+
+    return step
+
+
+def physics_flops(features: Features, task: ModuleType) -> int:
+    """Floating-point operations of one physics step, each + - * / sqrt max min one."""
+    n = RowCounts(len(features.spin), task)
+    step = physics_step(features, n)
+    return count_flops(
+        lambda *rows: {"next": step(*rows)}, [n.state, n.rotors, n.params, 6, n.uniform]
+    )
+
+
+def _physics(features: Features, n: RowCounts) -> str:
+    step = physics_step(features, n)
 
     def step_vjp(x: Rows, u: Rows, p: Rows, d: Rows, uniform: Rows, g: Rows) -> dict[str, Rows]:
         rows = vjp(step(x, u, p, d, uniform), g, [*x, *u])

@@ -20,6 +20,11 @@ extern "C" void run_alula_reference(unsigned n, const Batch *b, const Shared *s,
 {
     FOR_EACH_THREAD(n) alula_reference(*b, *s, *out);
 }
+extern "C" void run_alula_multiply_add(unsigned n, const Batch *b, const Shared *s, const int64_t *steps,
+                                       float *const *out)
+{
+    FOR_EACH_THREAD(n) alula_multiply_add(*b, *s, *steps, *out);
+}
 /* Sizes that Python mirrors. */
 extern "C" void sizes(int64_t *out)
 {

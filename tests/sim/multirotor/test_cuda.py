@@ -4,6 +4,7 @@ What needs a GPU skips where there is none; the class, its kernels and their arg
 """
 
 import ctypes
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from alula import bench_gpu
 from alula.build import build_learner, build_robot
+from alula.cli import main
 from alula.commands import on_device
 from alula.errors import AlulaError
 from alula.presets import get_preset
@@ -310,6 +313,43 @@ def test_training_on_a_gpu_is_for_ppo_and_needs_one(tmp_path) -> None:
         arm = get_preset("panda-reach")
         with pytest.raises(AlulaError, match="finds no CUDA GPU"):
             build_learner(on_device(arm, "cuda"), build_robot(arm), 0)
+
+
+def test_bench_gpu_measures_and_says_what(host, monkeypatch) -> None:
+    for name in ("PHYSICS_STEPS", "FLIGHT_STEPS", "FMA_STEPS"):
+        monkeypatch.setattr(bench_gpu, name, 2)
+    preset = get_preset("crazyflie-hover")
+    data = bench_gpu.bench_gpu(preset, repeats=2, kernels=host(hover), sizes=(4, 8))
+    assert json.loads(json.dumps(data)) == data
+    assert data["flops_a_physics_step"] == 550  # as benchmarks/results/simulator.md counts them
+    assert [m["n_envs"] for m in data["physics"]] == [4, 8]
+    for m in (*data["physics"], *data["flight"]):
+        assert 0.0 < m["per_s_min"] <= m["per_s"] <= m["per_s_max"]
+    assert data["floor_steps_per_s"] == pytest.approx(data["fp32_flops_per_s"] / 550)
+    assert data["dt_s"] == preset.sim.control_dt
+    assert "550 operations" in bench_gpu.text(data)
+    with pytest.raises(AlulaError, match="is an arm's"):
+        bench_gpu.bench_gpu(get_preset("panda-reach"), repeats=1)
+    with pytest.raises(AlulaError, match="repeats is 0"):
+        bench_gpu.bench_gpu(preset, repeats=0)
+
+
+def test_multiplications_and_additions_are_done(host) -> None:
+    sim = CudaMultirotor(ROBOT, hover, WILD, 3, kernels=host(hover))
+    # x <- x dt + dt, 4 times from k + i: what is left of the start is dt^4 of it
+    dt = np.float64(np.float32(WILD.control_dt))
+    rest = dt + dt**2 + dt**3 + dt**4
+    expected = [sum((k + i) * dt**4 + rest for i in range(8)) for k in range(3)]
+    np.testing.assert_allclose(sim.multiply_add(2).numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
+def test_bench_gpu_without_one_fails_and_says_why(capsys) -> None:
+    assert main(["bench", "gpu", "--json"]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1]) == {"preset": "l2f-hover", "gpu": "none"}
+    assert "finds no CUDA GPU" in said.err
+    assert main(["bench", "gpu", "--preset", "no"]) == 2
 
 
 def test_bad_input(host) -> None:
