@@ -44,8 +44,13 @@ def bench(command: Bench) -> Outcome:
             data = bench_train(preset, repeats=command.repeats)
             return Outcome(data=data, text=train_text(data))
         case "gpu":
-            data, text, lacks = bench.bench_gpu(preset, repeats=command.repeats)
+            data, text, lacks = bench_gpu(preset, repeats=command.repeats)
             return Outcome(data=data, text=text, failures=lacks)
+        case "scale":
+            from alula.bench_scale import bench_scale, scale_text
+
+            data = bench_scale(preset, repeats=command.repeats)
+            return Outcome(data=data, text=scale_text(data))
 
 
 def bench_sim(preset: Preset, *, repeats: int) -> dict[str, Any]:

@@ -249,22 +249,24 @@ class Inspect(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(Common):
-    """Measure this machine: simulator steps per second on one core or on a GPU, or training time.
+    """Measure this machine: simulator steps per second on one core or on a GPU, training time, or two workers.
 
     Examples:
       alula bench sim
       alula bench train --repeats 5
       alula bench gpu --json > gpu.json
+      alula bench scale --json > scale.json
     """
 
     what: Annotated[
-        Literal["sim", "train", "gpu"],
+        Literal["sim", "train", "gpu", "scale"],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="sim|train|gpu"),
+        tyro.conf.arg(metavar="sim|train|gpu|scale"),
     ]
-    """The simulator (RK4, reward, reset, observation) on one core, the training of a preset, or the simulator on a GPU."""
-    preset: Annotated[str, tyro.conf.arg(metavar="PRESET")] = "l2f-hover"
-    """Named experiment to measure."""
+    """The simulator (RK4, reward, reset, observation) on one core, the training of a preset, the simulator on a GPU, or
+    training with two workers beside one."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="PRESET")] = None
+    """Named experiment to measure. Default: l2f-hover; of scale panda-reach."""
     repeats: Annotated[int, tyro.conf.arg(metavar="N")] = 5
     """Measurements; the median and the spread are reported."""
 

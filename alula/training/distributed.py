@@ -13,9 +13,12 @@ import multiprocessing
 import os
 import shutil
 import signal
+import statistics
 import tempfile
+import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -183,6 +186,53 @@ def _follow(make: Make, folder: Path, rank: int, count: int, pipe: Connection) -
             pipe.send((str(e).splitlines() or [""])[0])
         except OSError:
             return
+
+
+@contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """So many threads for torch in this process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def message_seconds(sizes: Sequence[int], repeats: int) -> dict[int, float]:
+    """Median time of an average over two workers on this machine, by the size of the tensor [bytes] -> [s].
+
+    Some rounds before the first that counts warm up.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="alula-workers-"))
+    context = multiprocessing.get_context("spawn")
+    other = context.Process(target=_exchange, args=(folder, 1, sizes, repeats), daemon=True)
+    other.start()
+    try:
+        return _exchange(folder, 0, sizes, repeats)
+    finally:
+        other.join(DIES_WITHIN_S)
+        _end([other], [], folder)
+
+
+def _exchange(folder: Path, rank: int, sizes: Sequence[int], repeats: int) -> dict[int, float]:
+    with threads_of_torch(1):
+        return _exchanged(GlooWorkers(folder, rank, 2), sizes, repeats)
+
+
+def _exchanged(workers: GlooWorkers, sizes: Sequence[int], repeats: int) -> dict[int, float]:
+    try:
+        found = {}
+        for size in sizes:
+            tensor, times = torch.ones(size // 4), []
+            for _ in range(repeats + max(3, repeats // 10)):
+                start = time.perf_counter()
+                workers.average(tensor)
+                times.append(time.perf_counter() - start)
+            found[size] = statistics.median(times[-repeats:])
+        return found
+    finally:
+        dist.destroy_process_group()
 
 
 def _end(followers: Sequence[BaseProcess], pipes: Sequence[Connection], folder: Path) -> None:

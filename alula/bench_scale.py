@@ -1,0 +1,243 @@
+"""What workers are worth: two beside one, measured, and many by a model of what was measured.
+
+One update of W workers, each with n environments of its own, T steps long, takes by the model::
+
+    t(W) = t_1 + sum over messages of 2 (W - 1) alpha + 2 (W - 1) / W beta b
+    rate(W) = W n T / t(W),   speed-up(W) = W t_1 / t(W)
+
+with t_1 the time of one worker alone with n environments, b the bytes of a message, alpha the time that a message takes
+however short, and beta the time of a byte: an all-reduce around a ring (Patarasuk and Yuan 2009,
+doi:10.1016/j.jpdc.2008.09.002). t_1, the messages and alpha and beta are measured here, so the model is of workers that
+have a core each and whose messages cost what they cost between two processes of this machine. Waiting for the slowest of
+many is not in it.
+"""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alula.build import build_learner, build_robot
+from alula.build_workers import build_workers
+from alula.errors import AlulaError
+from alula.presets import Preset
+from alula.training.config import PpoConfig
+
+WARM_UP = 2
+"""Updates before the first that counts."""
+MESSAGE_BYTES = tuple(4 * 4**k for k in range(11))
+"""Sizes of the messages that are timed, 4 B to 4 MiB."""
+MESSAGE_REPEATS = 200
+MODELLED = (2, 4, 8, 16, 32, 64)
+"""Numbers of workers that the model is asked for."""
+
+
+class Counted:
+    """Workers whose messages are counted on the way."""
+
+    def __init__(self, workers: Any) -> None:
+        self.workers, self.rank, self.count = workers, workers.rank, workers.count
+        self.sizes: list[int] = []
+        """Bytes of each message."""
+
+    def average(self, x: Any) -> Any:
+        """As of the workers."""
+        self.sizes.append(x.numel() * x.element_size())
+        return self.workers.average(x)
+
+
+def bench_scale(preset: Preset, *, repeats: int) -> dict[str, Any]:
+    """Updates of a preset by one worker and by two, each on one core with one thread, and the model for more.
+
+    The two have the environments of the one between them, as with `alula train --workers 2`, and then as many each.
+
+    Raises:
+        AlulaError: a preset of another learner, fewer than two cores, or repeats out of range.
+    """
+    algo = preset.algo
+    if not isinstance(algo, PpoConfig):
+        raise AlulaError(f"preset {preset.name}; allowed: one that learns by PPO")
+    if not 1 <= repeats <= 1000:
+        raise AlulaError(f"repeats is {repeats}; allowed: 1 to 1000")
+    cores = len(os.sched_getaffinity(0))
+    if cores < 2:
+        raise AlulaError(f"this process may use {cores} core; allowed: at least two")
+    load = os.getloadavg()[0]
+    long = replace(algo, updates=10_000)
+    one, _ = _rate(replace(preset, algo=long), 1, repeats)
+    two, sizes = _rate(replace(preset, algo=long), 2, repeats)
+    doubled, _ = _rate(replace(preset, algo=replace(long, n_envs=2 * algo.n_envs)), 2, repeats)
+    with _cores(2):
+        from alula.training.distributed import message_seconds
+
+        messages = message_seconds(MESSAGE_BYTES, MESSAGE_REPEATS)
+    alpha, beta = fit_messages(messages)
+    steps = algo.n_envs * algo.rollout_steps
+    return {
+        "preset": preset.name,
+        "hardware": {**_hardware(), "cores_used": 2, "load_before": load},
+        "sizes": {
+            "n_envs": algo.n_envs, "rollout_steps": algo.rollout_steps, "epochs": algo.epochs,
+            "minibatches": algo.minibatches, "hidden": algo.hidden, "critic_hidden": algo.critic_hidden,
+        },
+        "control_dt_s": preset.sim.control_dt,
+        "physics_dt_s": preset.sim.control_dt / preset.sim.substeps,
+        "precision": "float32 networks; float64 physics of arms, float32 of multirotors",
+        "warm_up_updates": WARM_UP,
+        "repeats": repeats,
+        "one_worker": one,
+        "two_workers": two,
+        "two_workers_twice_the_environments": doubled,
+        "speed_up": two["env_steps_per_s"] / one["env_steps_per_s"],
+        "speed_up_twice_the_environments": doubled["env_steps_per_s"] / one["env_steps_per_s"],
+        "messages": {
+            "of_an_update": len(sizes), "bytes_of_an_update": sum(sizes), "largest_bytes": max(sizes),
+            "seconds_by_bytes": messages, "alpha_s": alpha, "beta_s_per_byte": beta,
+        },
+        "model": {
+            "measured": False,
+            "formula": "t(W) = t_1 + sum 2 (W - 1) alpha + 2 (W - 1) / W beta bytes; rate = W n T / t(W)",
+            "t_1_s": one["update_s"],
+            "workers": modelled(one["update_s"], steps, sizes, alpha, beta),
+        },
+    }  # fmt: skip
+
+
+def fit_messages(messages: Mapping[int, float]) -> tuple[float, float]:
+    """Alpha [s] and beta [s/byte] of 2 alpha + beta b, which two workers' messages of b bytes take.
+
+    The relative errors are made small, so that short messages count as much as long ones; neither is below zero.
+    """
+    size = np.array(list(messages), np.float64)
+    seconds = np.array(list(messages.values()))
+    rows = np.stack([np.full_like(size, 2.0), size], 1) / seconds[:, None]
+    alpha, beta = np.linalg.lstsq(rows, np.ones(len(size)), rcond=None)[0]
+    return max(float(alpha), 0.0), max(float(beta), 0.0)
+
+
+def modelled(
+    alone_s: float, steps: int, sizes: Sequence[int], alpha: float, beta: float
+) -> list[dict[str, float]]:
+    """Rate and speed-up of MODELLED workers by the formula above.
+
+    Args:
+        alone_s: an update of one worker [s].
+        steps: environment steps in it, n T.
+        sizes: bytes of its messages.
+        alpha: time of a message however short [s].
+        beta: time of a byte [s].
+    """
+    table = []
+    for w in MODELLED:
+        messages = 2 * (w - 1) * (alpha * len(sizes) + beta * sum(sizes) / w)
+        seconds = alone_s + messages
+        table.append(
+            {
+                "workers": w,
+                "env_steps_per_s": w * steps / seconds,
+                "speed_up": w * alone_s / seconds,
+                "share_of_messages": messages / seconds,
+            }
+        )
+    return table
+
+
+def scale_text(data: dict[str, Any]) -> str:
+    """The result for people."""
+    one, two = data["one_worker"], data["two_workers"]
+    doubled = data["two_workers_twice_the_environments"]
+    most = data["model"]["workers"][-1]
+    messages = data["messages"]
+    return "\n".join(
+        [
+            f"{data['preset']}, {data['sizes']['n_envs']} environments, a core and a thread for each worker, "
+            f"{data['repeats']} updates",
+            f"one worker    {_steps(one)}",
+            f"two workers   {_steps(two)}: {data['speed_up']:.2f} times one",
+            f"              {_steps(doubled)} with as many environments each: "
+            f"{data['speed_up_twice_the_environments']:.2f} times one",
+            f"messages      {messages['of_an_update']} an update, the largest {messages['largest_bytes']} bytes; "
+            f"{2e6 * messages['alpha_s']:.0f} us, {1e-9 / max(messages['beta_s_per_byte'], 1e-15):.2f} GB/s",
+            f"by the model, not measured: {most['workers']} workers on a core each {most['speed_up']:.1f} times one",
+        ]
+    )
+
+
+def _steps(row: dict[str, float]) -> str:
+    return (
+        f"{row['env_steps_per_s']:.0f} steps/s "
+        f"({row['env_steps_per_s_min']:.0f} to {row['env_steps_per_s_max']:.0f})"
+    )
+
+
+def _rate(preset: Preset, workers: int, repeats: int) -> tuple[dict[str, float], list[int]]:
+    """Environment steps per second over updates, and the bytes of the messages of one of them."""
+    robot = build_robot(preset)
+    with _cores(workers):
+        if workers == 1:
+            learner = build_learner(preset, robot, 0, 1)
+            return _timed(learner, repeats), []
+        learner = build_workers(preset, robot, 0, workers)
+        try:
+            inner = learner.learner
+            rates = _timed(learner, repeats)
+            inner._workers = counted = Counted(inner._workers)
+            learner.update()
+            return rates, counted.sizes
+        finally:
+            learner.close()
+
+
+def _timed(learner: Any, repeats: int) -> dict[str, float]:
+    for _ in range(WARM_UP):
+        learner.update()
+    seconds, rates = [], []
+    for _ in range(repeats):
+        before, start = learner.env_steps, time.perf_counter()
+        learner.update()
+        seconds.append(time.perf_counter() - start)
+        rates.append((learner.env_steps - before) / seconds[-1])
+    return {
+        "update_s": statistics.median(seconds),
+        "env_steps_per_s": statistics.median(rates),
+        "env_steps_per_s_min": min(rates),
+        "env_steps_per_s_max": max(rates),
+    }
+
+
+@contextmanager
+def _cores(count: int) -> Iterator[None]:
+    """So many cores for this process and those that it starts; workers share theirs, a thread each."""
+    from alula.training.distributed import threads_of_torch
+
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        with threads_of_torch(1):
+            yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _hardware() -> dict[str, Any]:
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), name)
+    except OSError:
+        pass
+    return {
+        "cpu": name,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "mujoco": version("mujoco"),
+    }
