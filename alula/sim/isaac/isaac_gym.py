@@ -15,6 +15,7 @@ import math
 import os
 import platform
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ POSITION_ITERATIONS, VELOCITY_ITERATIONS = 8, 1
 class GymPhysics:
     """N arms and boxes."""
 
-    def __init__(self, scene, gymapi, gymtorch, torch):
+    def __init__(self, scene: dict[str, Any], gymapi: Any, gymtorch: Any, torch: Any) -> None:
         self.scene, self.gymapi, self.gymtorch, self.torch = scene, gymapi, gymtorch, torch
         self.gym = gymapi.acquire_gym()
         self.on_gpu = scene["device"] != "cpu"
@@ -39,7 +40,7 @@ class GymPhysics:
         self.gym.prepare_sim(self.sim)
         self._wrap()
 
-    def _make_sim(self):
+    def _make_sim(self) -> Any:
         gymapi, scene = self.gymapi, self.scene
         params = gymapi.SimParams()
         params.dt, params.substeps = scene["dt"], 1
@@ -57,7 +58,7 @@ class GymPhysics:
             self.gym.add_ground(sim, plane)
         return sim
 
-    def _make_actors(self):
+    def _make_actors(self) -> None:
         gym, gymapi = self.gym, self.gymapi
         asset = self._robot_asset()
         self.joint_names = list(gym.get_asset_dof_names(asset))
@@ -79,13 +80,13 @@ class GymPhysics:
                 row.append(gym.get_actor_index(env, actor, gymapi.DOMAIN_SIM))
             self.free.append(row)
 
-    def _pose(self, position):
+    def _pose(self, position: np.ndarray) -> Any:
         pose = self.gymapi.Transform()
         pose.p = self.gymapi.Vec3(*[float(x) for x in position])
         pose.r = self.gymapi.Quat(0.0, 0.0, 0.0, 1.0)
         return pose
 
-    def _robot_asset(self):
+    def _robot_asset(self) -> Any:
         options = self.gymapi.AssetOptions()
         options.fix_base_link = True
         options.collapse_fixed_joints = False
@@ -100,7 +101,7 @@ class GymPhysics:
         self._rub(asset)
         return asset
 
-    def _box_asset(self, box):
+    def _box_asset(self, box: dict[str, Any]) -> Any:
         options = self.gymapi.AssetOptions()
         options.density = box["mass"] / (box["size"][0] * box["size"][1] * box["size"][2])
         options.linear_damping = options.angular_damping = 0.0
@@ -108,13 +109,13 @@ class GymPhysics:
         self._rub(asset)
         return asset
 
-    def _rub(self, asset):
+    def _rub(self, asset: Any) -> None:
         shapes = self.gym.get_asset_rigid_shape_properties(asset)
         for shape in shapes:
             shape.friction = self.scene["friction"]
         self.gym.set_asset_rigid_shape_properties(asset, shapes)
 
-    def _properties(self, asset):
+    def _properties(self, asset: Any) -> Any:
         """Drives by name, in the order of the asset."""
         by_name = {joint["name"]: joint for joint in self.scene["joints"]}
         properties = self.gym.get_asset_dof_properties(asset)
@@ -130,7 +131,7 @@ class GymPhysics:
             properties["friction"][row] = 0.0
         return properties
 
-    def _wrap(self):
+    def _wrap(self) -> None:
         gym, sim, wrap, n = self.gym, self.sim, self.gymtorch.wrap_tensor, self.scene["n_envs"]
         self.dof = wrap(gym.acquire_dof_state_tensor(sim))
         self.root = wrap(gym.acquire_actor_root_state_tensor(sim))
@@ -148,14 +149,14 @@ class GymPhysics:
         self.touched = [self.body_names.index(name) for name in self.scene["touched"]]
         self._refresh()
 
-    def _refresh(self):
+    def _refresh(self) -> None:
         self.gym.refresh_dof_state_tensor(self.sim)
         self.gym.refresh_actor_root_state_tensor(self.sim)
         self.gym.refresh_rigid_body_state_tensor(self.sim)
         self.gym.refresh_net_contact_force_tensor(self.sim)
 
-    def step(self, steps, arrays):
-        """Write what was reset, advance, read."""
+    def step(self, steps: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """As `channel.serve` says: write what was reset, advance, read."""
         gym, sim, unwrap = self.gym, self.sim, self.gymtorch.unwrap_tensor
         # Kept to the end: the simulator reads them in the step.
         kept = self._write({name: self._tensor(array) for name, array in arrays.items()})
@@ -170,7 +171,7 @@ class GymPhysics:
         self._refresh()
         return self._state()
 
-    def _write(self, given):
+    def _write(self, given: dict[str, Any]) -> list[Any]:
         gym, sim, unwrap, ids = self.gym, self.sim, self.gymtorch.unwrap_tensor, given["ids"].long()
         if not len(ids):
             return []
@@ -190,7 +191,7 @@ class GymPhysics:
         gym.set_actor_root_state_tensor_indexed(sim, unwrap(self.root), unwrap(boxes), len(boxes))
         return [robots, boxes]
 
-    def _state(self):
+    def _state(self) -> dict[str, np.ndarray]:
         links = len(self.body_names)
         bodies, boxes = self.body_of_env[:, :links], self.body_of_env[:, links:]
         return {
@@ -205,15 +206,15 @@ class GymPhysics:
             "touch_force": _array(self.force_of_env[:, self.touched]),
         }
 
-    def _tensor(self, array):
+    def _tensor(self, array: np.ndarray) -> Any:
         return self.torch.tensor(array, device=self.dof.device)
 
 
-def _array(tensor):
+def _array(tensor: Any) -> np.ndarray:
     return np.array(tensor.cpu().numpy(), np.float32)
 
 
-def make(scene):
+def make(scene: dict[str, Any]) -> tuple[GymPhysics, dict[str, Any]]:
     """The physics, and what it says of itself."""
     # isaacgym refuses to be imported after torch.
     import isaacgym

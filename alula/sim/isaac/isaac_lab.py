@@ -15,6 +15,7 @@ import os
 import platform
 import tempfile
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ POSITION_ITERATIONS, VELOCITY_ITERATIONS = 8, 1
 class LabPhysics:
     """N arms and boxes."""
 
-    def __init__(self, scene, lab, torch):
+    def __init__(self, scene: dict[str, Any], lab: Any, torch: Any) -> None:
         """`lab` has Isaac Lab's modules sim, assets, sensors, actuators and scene."""
         self.given, self.lab, self.torch, self.app = scene, lab, torch, None
         sim_utils = lab.sim
@@ -57,13 +58,13 @@ class LabPhysics:
             names = list(self.contact.body_names)
             self.touched = [names.index(name) for name in scene["touched"]]
 
-    def _material(self):
+    def _material(self) -> Any:
         friction = self.given["friction"]
         return self.lab.sim.RigidBodyMaterialCfg(
             static_friction=friction, dynamic_friction=friction, restitution=0.0
         )
 
-    def _scene_cfg(self):
+    def _scene_cfg(self) -> Any:
         lab, given = self.lab, self.given
         cfg = lab.scene.InteractiveSceneCfg(
             num_envs=given["n_envs"], env_spacing=given["spacing"], replicate_physics=True
@@ -82,7 +83,7 @@ class LabPhysics:
             cfg.contact = lab.sensors.ContactSensorCfg(prim_path="{ENV_REGEX_NS}/Robot/.*")
         return cfg
 
-    def _robot_cfg(self):
+    def _robot_cfg(self) -> Any:
         lab, given = self.lab, self.given
         sim_utils, joints = lab.sim, given["joints"]
         path = os.path.join(self.folder.name, "robot.urdf")
@@ -111,7 +112,7 @@ class LabPhysics:
             ),
         )
 
-        def each(key):
+        def each(key: str) -> dict[str, float]:
             return {joint["name"]: joint[key] for joint in joints}
 
         actuators = lab.actuators.ImplicitActuatorCfg(
@@ -130,7 +131,7 @@ class LabPhysics:
             actuators={"all": actuators},
         )
 
-    def _box_cfg(self, box):
+    def _box_cfg(self, box: dict[str, Any]) -> Any:
         lab = self.lab
         sim_utils = lab.sim
         spawn = sim_utils.CuboidCfg(
@@ -149,8 +150,8 @@ class LabPhysics:
         prim_path = "{ENV_REGEX_NS}/" + box["name"]
         return lab.assets.RigidObjectCfg(prim_path=prim_path, spawn=spawn, init_state=begin)
 
-    def step(self, steps, arrays):
-        """Write what was reset, advance, read."""
+    def step(self, steps: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """As `channel.serve` says: write what was reset, advance, read."""
         given = {
             name: self.torch.tensor(array, device=self.sim.device) for name, array in arrays.items()
         }
@@ -163,7 +164,7 @@ class LabPhysics:
             self.scene.update(self.given["dt"])
         return self._state()
 
-    def _write(self, given):
+    def _write(self, given: dict[str, Any]) -> None:
         robot = self.robot
         q, speed = given["joint_position"], given["joint_velocity"]
         # Warp's kernels take 32 bits, torch's indices 64.
@@ -185,7 +186,7 @@ class LabPhysics:
                 box.write_root_pose_to_sim(pose, env_ids=ids)
                 box.write_root_velocity_to_sim(velocity, env_ids=ids)
 
-    def _command(self, target, effort):
+    def _command(self, target: Any, effort: Any) -> None:
         command = getattr(getattr(self.robot, "actuators", None), "target_command", None)
         if command is not None:
             command.set_position_index(value=target)
@@ -197,7 +198,7 @@ class LabPhysics:
             self.robot.set_joint_position_target(target)
             self.robot.set_joint_effort_target(effort)
 
-    def _state(self):
+    def _state(self) -> dict[str, np.ndarray]:
         data, n = self.robot.data, self.given["n_envs"]
         body = _torch(data.body_link_pose_w)
         zero = self.torch.zeros(n, 0, 13, device=self.sim.device)
@@ -224,7 +225,7 @@ class LabPhysics:
         }
 
 
-def quaternion_order(identity):
+def quaternion_order(identity: Any) -> str:
     """From how this version writes no rotation."""
     if tuple(identity) == (1.0, 0.0, 0.0, 0.0):
         return "wxyz"
@@ -233,16 +234,16 @@ def quaternion_order(identity):
     raise ValueError(f"the default rotation is {tuple(identity)}; allowed: none")
 
 
-def _torch(value):
+def _torch(value: Any) -> Any:
     """The tensor of what 2 gives as one, and 3 with one inside."""
     return getattr(value, "torch", value)
 
 
-def _array(tensor):
+def _array(tensor: Any) -> np.ndarray:
     return np.array(tensor.detach().cpu().numpy(), np.float32)
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     found = {}
     for name in ("isaaclab", "isaacsim", "isaaclab_physx", "isaaclab_newton", "torch", "numpy"):
         try:
@@ -252,7 +253,7 @@ def _versions():
     return found
 
 
-def make(scene):
+def make(scene: dict[str, Any]) -> tuple[LabPhysics, dict[str, Any]]:
     """The physics, and what it says of itself."""
     from isaaclab.app import AppLauncher
 

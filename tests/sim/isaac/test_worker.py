@@ -85,6 +85,11 @@ def make(scene):
     raise ValueError("no such\\ndevice")
 serve(make)
 """
+NO_LIBRARY = """
+def make(scene):
+    raise ImportError("libpython3.8.so.1.0: cannot open shared object file")
+serve(make)
+"""
 ADDS = """
 class Physics:
     origin_w = [[1.0, 2.0, 3.0]]
@@ -111,6 +116,13 @@ def test_a_scene_that_was_refused_is_not_tried_again(monkeypatch, tmp_path: Path
             worker.build({"n_envs": 1})
     assert worker.log().count("once") == 1
     assert any("Traceback" in line for line in worker.log())
+
+
+def test_an_isaac_that_is_there_and_does_not_load_is_not_called_missing(monkeypatch, tmp_path: Path) -> None:  # fmt: skip
+    worker = scripted(monkeypatch, tmp_path, NO_LIBRARY)
+    with pytest.raises(AlulaError, match="isaac-lab: ImportError: libpython3.8.so") as e:
+        worker.build({})
+    assert not isinstance(e.value, NotInstalled)
 
 
 def test_what_is_printed_does_not_disturb(monkeypatch, tmp_path: Path) -> None:
