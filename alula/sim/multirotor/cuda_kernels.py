@@ -99,7 +99,9 @@ def _compile(nvrtc: Any, texts: dict[str, str], architecture: str) -> bytes:
             log = _text(nvrtc, "ProgramLog", program).decode(errors="replace")
             first = next((line for line in log.splitlines() if "error" in line), log)
             raise AlulaError(f"NVRTC could not compile {name} for {architecture}: {first.strip()}")
-        return _text(nvrtc, "CUBIN" if architecture.startswith("sm_") else "PTX", program)
+        if architecture.startswith("sm_"):
+            return _text(nvrtc, "CUBIN", program)
+        return _text(nvrtc, "PTX", program).rstrip(b"\0")
     finally:
         nvrtc.nvrtcDestroyProgram(program)
 

@@ -180,6 +180,8 @@ def test_histories_and_the_ring(host, history: int) -> None:
     for action in actions(200, 5, spread=0.1):
         a, b = cpu.step(action), gpu.step(torch.from_numpy(action))
         past = slice(18, None)
+        for name in FIELDS:
+            close(getattr(a, name), getattr(b, name), 5e-6)
         np.testing.assert_array_equal(a.observation[:, past], b.observation.numpy()[:, past])
         give(cpu, gpu)
 
