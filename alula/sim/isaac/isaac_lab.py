@@ -27,7 +27,7 @@ class LabPhysics:
     """N arms and boxes."""
 
     def __init__(self, scene: dict[str, Any], lab: Any, torch: Any) -> None:
-        """`lab` has Isaac Lab's modules sim, assets, sensors, actuators and scene."""
+        """`lab` has Isaac Lab's modules sim, assets, sensors, actuators and scene, and PhysX' settings with their name."""
         self.given, self.lab, self.torch, self.app = scene, lab, torch, None
         sim_utils = lab.sim
         material = self._material()
@@ -37,6 +37,8 @@ class LabPhysics:
                 device=scene["device"],
                 gravity=tuple(scene["gravity"]),
                 physics_material=material,
+                # What happens to one environment does not depend on the others.
+                **{lab.physics_name: lab.physics_cfg(enable_enhanced_determinism=True)},
             )
         )
         self.folder = tempfile.TemporaryDirectory()
@@ -268,7 +270,16 @@ def make(scene: dict[str, Any]) -> tuple[LabPhysics, dict[str, Any]]:
     import isaaclab.sim
     import torch
 
+    try:
+        from isaaclab_physx.physics import PhysxCfg
+
+        name = "physics"
+    except ModuleNotFoundError:
+        # Isaac Lab 2
+        PhysxCfg, name = isaaclab.sim.PhysxCfg, "physx"
     lab = types.SimpleNamespace(
+        physics_cfg=PhysxCfg,
+        physics_name=name,
         sim=isaaclab.sim,
         assets=isaaclab.assets,
         sensors=isaaclab.sensors,

@@ -1,8 +1,14 @@
-from isaaclab import Cfg
+from isaaclab import THREE, Cfg
 
 
 class SimulationCfg(Cfg):
     pass
+
+
+if not THREE:
+
+    class PhysxCfg(Cfg):
+        pass
 
 
 class RigidBodyMaterialCfg(Cfg):
@@ -48,6 +54,7 @@ class SimulationContext:
 
     def __init__(self, cfg):
         self.cfg, self.device, self.scene = cfg, "cpu", None
+        assert (cfg.physics if THREE else cfg.physx).enable_enhanced_determinism
         SimulationContext.made = self
 
     def reset(self):

@@ -1,0 +1,5 @@
+from isaaclab import Cfg
+
+
+class PhysxCfg(Cfg):
+    pass
