@@ -24,8 +24,8 @@ PHYSICS_STEPS = 1000
 """Physics steps a call, with throttle and disturbance held."""
 FLIGHT_STEPS = 32
 """Steps of a stored rollout, with the action held."""
-FMA_STEPS = 4000
-"""Steps of 16 multiplications and additions each, in every thread."""
+FMA_STEPS = 500
+"""Steps of 128 multiplications and additions each, in every thread."""
 WARM_UP = 3
 """Calls before the measured ones."""
 CALLS = 5
@@ -66,7 +66,7 @@ def bench_gpu(
     flops = physics_flops(Features.of(robot), task)
     physics = [_measured(_physics(simulator(n)), n * PHYSICS_STEPS, repeats) for n in sizes]
     flights = [_measured(_flight(simulator(n)), n * FLIGHT_STEPS, repeats) for n in sizes]
-    fused = _measured(_multiply_add(simulator(sizes[-1])), sizes[-1] * FMA_STEPS * 32, repeats)
+    fused = _measured(_multiply_add(simulator(sizes[-1])), sizes[-1] * FMA_STEPS * 256, repeats)
     floor = fused["per_s"] / flops
     best = max(physics, key=lambda m: m["per_s"])
     return {

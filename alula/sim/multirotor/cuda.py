@@ -308,7 +308,7 @@ class CudaMultirotor:
         )  # fmt: skip
 
     def multiply_add(self, steps: int) -> Tensor:
-        """Multiply and add 16 times a step in each environment's thread, for the rate at which that goes."""
+        """Multiply and add 128 times a step in each environment's thread, for the rate at which that goes."""
         _check_steps(steps)
         out = self._room(self._n)
         self._launch("alula_multiply_add", ctypes.c_int64(steps), ctypes.c_void_p(out.data_ptr()))
