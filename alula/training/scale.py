@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ ATTEMPTS = 3
 """A run that loses its worker this often without having come further is given up."""
 LOOK_EVERY_S = 0.5
 """Time between two looks at how far the runs are [s]."""
+CONNECT_WITHIN_S = 10.0
+"""Time in which a cluster must answer [s]."""
 LOOPBACK = "127.0.0.1"
 
 Run = TypeVar("Run")
@@ -52,28 +55,13 @@ def ray_session(
             "--dashboard shows a local Ray, with what pip install 'ray[default]' brings; a cluster has its own"
         )
     scratch = tempfile.mkdtemp(prefix="alula-ray-")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     try:
-        # Ctrl-C is for this process alone: Ray's inherit that it is held back, and end with this one.
-        with _held_back():
-            try:
-                if address is None:
-                    ray.init(
-                        address="local",
-                        num_cpus=workers or len(os.sched_getaffinity(0)),
-                        num_gpus=0,
-                        object_store_memory=OBJECT_STORE_BYTES,
-                        include_dashboard=dashboard,
-                        dashboard_host=LOOPBACK,
-                        _temp_dir=scratch,
-                        **quiet,
-                    )
-                else:
-                    ray.init(address=address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as e:
-                where = f"the cluster at {address}" if address else "Ray on this machine"
-                reason = (str(e).splitlines() or [type(e).__name__])[0]
-                raise AlulaError(f"{where} cannot be used: {reason}") from None
+        try:
+            _start(ray, scratch, workers, address, dashboard)
+        except (RuntimeError, ValueError, OverflowError, OSError) as e:
+            where = f"the cluster at {address}" if address else "Ray on this machine"
+            reason = (str(e).splitlines() or [type(e).__name__])[0]
+            raise AlulaError(f"{where} cannot be used: {reason}") from None
         here = ray.util.get_node_ip_address()
         if address is None and here != LOOPBACK:
             raise AlulaError(
@@ -85,6 +73,31 @@ def ray_session(
         with _held_back():
             ray.shutdown()
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _start(
+    ray: ModuleType, scratch: str, workers: int | None, address: str | None, dashboard: bool
+) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is not None:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdecimal() and "//" not in host:
+            # Ray itself would try for minutes.
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_WITHIN_S).close()
+        ray.init(address=address, **quiet)
+        return
+    # Ctrl-C is for this process alone: Ray's inherit that it is held back, and end with this one.
+    with _held_back():
+        ray.init(
+            address="local",
+            num_cpus=workers or len(os.sched_getaffinity(0)),
+            num_gpus=0,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=dashboard,
+            dashboard_host=LOOPBACK,
+            _temp_dir=scratch,
+            **quiet,
+        )
 
 
 def run_all(
