@@ -51,7 +51,7 @@ typedef struct {
 #define ACTION_ROW(b, k, c, i) \
     ((b)->actions + ((((c) & ((b)->tape_length - 1)) * N_ROTORS + (i)) * (b)->n_blocks + (k)))
 #define SENSED_ROW(b, k, c, i) ((b)->sensed + ((((c) & MAX_DELAY) * N_SENSED + (i)) * (b)->n_blocks + (k)))
-#define HANDED_OUT(b, columns, env, i) ((i) * (b)->n_blocks + (env))
+#define HANDED_OUT(b, columns, env, i) ((void)(columns), (i) * (b)->n_blocks + (env))
 #else
 #define APART 0
 #define BLOCK(b, field, rows, k) ((b)->field + (int64_t)(k) * (rows) * LANES)

@@ -6,14 +6,22 @@
 #ifndef ALULA_THREAD_H
 #define ALULA_THREAD_H
 
+#ifdef __CUDACC_RTC__ /* has no headers of its own */
+typedef unsigned char uint8_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long int64_t;
+#else
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#endif
+
 #ifdef __CUDACC__
 #define INLINE static __device__ __forceinline__
 #define MEMBER __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 #else /* for tests: the same source on the CPU, whose only thread is set by the loop around the kernels */
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
 #define INLINE static inline __attribute__((always_inline))
 #define MEMBER inline __attribute__((always_inline))
 #define UNROLL
@@ -26,12 +34,6 @@ struct Index {
 static Index blockIdx, threadIdx, blockDim = {1};
 static inline int __float_as_int(float x) { int32_t y; memcpy(&y, &x, 4); return y; }
 static inline float __int_as_float(int32_t x) { float y; memcpy(&y, &x, 4); return y; }
-#endif
-#ifdef __CUDACC_RTC__ /* has no headers of its own */
-typedef unsigned char uint8_t;
-typedef int int32_t;
-typedef unsigned int uint32_t;
-typedef long int64_t;
 #endif
 
 #define LANES 1
