@@ -47,6 +47,11 @@ MAX_WORKERS = 4096
 
 def sweep_command(command: Sweep, preset: Preset, settings: dict[str, list[Any]]) -> Outcome:
     """What `alula sweep` does, with the settings that `--set` names."""
+    if command.search == "population":
+        # One value is not searched: it is the same for all members.
+        fixed = {name: values[0] for name, values in settings.items() if len(values) == 1}
+        preset = with_settings(preset, fixed)
+        settings = {name: values for name, values in settings.items() if name not in fixed}
     config = SweepConfig(
         preset=preset,
         robot=command.robot or preset.robot,

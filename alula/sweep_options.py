@@ -40,7 +40,8 @@ class Sweep(Common):
         tyro.conf.UseAppendAction,
         tyro.conf.arg(name="set", metavar="SETTING=VALUE,..."),
     ] = ()
-    """A setting of the learner and its values: all of them in a grid, lowest and highest in a population. May be repeated."""
+    """A setting of the learner and its values: all of them in a grid, lowest and highest in a population, where one value
+    is the same for all members. May be repeated."""
     search: Literal["grid", "population"] = "grid"
     """How the settings are chosen: every combination, or members that follow the best while they learn."""
     tuning_seeds: _Count = 3

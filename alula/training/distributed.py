@@ -15,6 +15,7 @@ import shutil
 import signal
 import statistics
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -171,6 +172,7 @@ def _follow(make: Make, folder: Path, rank: int, count: int, pipe: Connection) -
     """A worker but the first: does what it is told until worker 0 is gone."""
     # Ctrl-C is for worker 0, which finishes its update and then ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_worker_0, args=(folder,), daemon=True).start()
     try:
         learner = make(GlooWorkers(folder, rank, count))
         while True:
@@ -186,6 +188,15 @@ def _follow(make: Make, folder: Path, rank: int, count: int, pipe: Connection) -
             pipe.send((str(e).splitlines() or [""])[0])
         except OSError:
             return
+
+
+def _end_with_worker_0(folder: Path) -> None:
+    """End this process when worker 0 is gone, be it in the middle of a message."""
+    worker_0 = multiprocessing.parent_process()
+    assert worker_0 is not None
+    worker_0.join()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
 
 
 @contextmanager

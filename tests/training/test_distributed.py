@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from alula.training.distributed import DataParallelPpo
 from alula.training.layers import ALONE, Normalizer, standardized
 from alula.training.ppo import PpoLearner
 from alula.training.rollout import Rollout
-from alula.training.run import resolved_config, train
+from alula.training.run import resolved_config, train, updates_saved
 
 N, T, UPDATES = 8, 6, 3
 SMALL = PpoConfig(
@@ -266,25 +267,64 @@ def test_processes_learn_and_survive_a_killed_one() -> None:
 
 TRAIN = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from test_distributed import QUICK
 from alula.training.run import train
 if __name__ == "__main__":
-    train(QUICK, out=Path(sys.argv[1]), workers=2)
+    quick = replace(QUICK, algo=replace(QUICK.algo, updates=int(sys.argv[2])))
+    train(quick, out=Path(sys.argv[1]), workers=2, checkpoint_every_s=0.0)
 """
 
 
-@pytest.mark.slow
-def test_a_training_with_workers_leaves_a_policy_and_no_process(tmp_path) -> None:
-    script = tmp_path / "script.py"
+def start(folder: Path, updates: int) -> subprocess.Popen:
+    script = folder / "script.py"
     script.write_text(TRAIN)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "run")], capture_output=True, text=True, timeout=120,
-        check=False, env=environment, start_new_session=True,
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "TMPDIR": str(folder)}
+    return subprocess.Popen(
+        [sys.executable, str(script), str(folder / "run"), str(updates)],
+        stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "policy.onnx").is_file()
+
+
+def ended(pids: list[int]) -> bool:
+    """Whether nothing of these processes is left but what their parent has not taken note of."""
+    states = []
+    for pid in pids:
+        try:
+            states.append(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0])
+        except OSError:
+            continue
+    return all(state == "Z" for state in states)
+
+
+@pytest.mark.slow
+def test_a_training_with_workers_leaves_a_policy_and_nothing_else(tmp_path) -> None:
+    process = start(tmp_path, 4)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert not list(tmp_path.glob("alula-workers-*"))
+    names = sorted(p.name for p in (tmp_path / "run").iterdir())
+    assert names == ["config.json", "metrics.csv", "policy.onnx"]
     assert '"workers": 2' in (tmp_path / "run" / "config.json").read_text()
-    left = subprocess.run(["pgrep", "-f", str(script)], capture_output=True, text=True, check=False)
-    assert left.stdout == ""
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_its_workers(tmp_path) -> None:
+    process = start(tmp_path, 1_000_000)
+    try:
+        deadline = time.monotonic() + 90.0
+        while updates_saved(tmp_path / "run") is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        found = subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True)
+    finally:
+        process.kill()
+    followers = [int(pid) for pid in found.split()]
+    assert followers
+    while not ended(followers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.communicate()
+    assert (updates_saved(tmp_path / "run") or 0) >= 1
+    assert not list(tmp_path.glob("alula-workers-*"))
