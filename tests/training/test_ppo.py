@@ -187,3 +187,15 @@ def test_same_seed_same_policy():
 
     assert np.array_equal(weights(1), weights(1))
     assert not np.array_equal(weights(1), weights(2))
+
+
+def test_a_resumed_learner_keeps_its_learning_rate():
+    config = replace(SMALL, updates=4)
+    learner = PpoLearner(Point(), config, 0, n_actions=1)
+    learner.update()
+    learner.update()
+    other = PpoLearner(Point(), config, 0, n_actions=1)
+    other.restore(learner.snapshot())
+    # falls linearly: after two updates the second one's, of 3e-3 (1 - 1/4)
+    assert other.learning_rate == pytest.approx(2.25e-3)
+    assert [group["lr"] for group in other._adam.param_groups] == pytest.approx([2.25e-3])

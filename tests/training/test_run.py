@@ -20,7 +20,15 @@ from alula.policies.network import Network
 from alula.policies.onnx_file import load_policy
 from alula.presets import PRESETS, Preset, get_preset
 from alula.training import run
-from alula.training.run import CHECKPOINT, CONFIG, METRICS, POLICY, TrainingResult, train
+from alula.training.run import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    POLICY,
+    TrainingResult,
+    train,
+    updates_saved,
+)
 from alula.training.short_horizon import ShortHorizonLearner
 
 UPDATES = 12
@@ -135,6 +143,40 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, interrupted_after, k: 
     policies = [load_policy(tmp_path / name / POLICY) for name in ("broken", "whole")]
     assert same(policies[0].network, policies[1].network)
     assert policies[0].contract.training["interrupted"] is False
+
+
+def test_a_part_of_a_training_goes_on_bit_for_bit(tmp_path) -> None:
+    whole = fly(tmp_path / "whole", seed=4)
+    part = fly(tmp_path / "part", seed=4, until=5)
+    assert part.updates == updates_saved(tmp_path / "part") == 5
+    assert load_policy(part.policy_path).contract.training["interrupted"] is False
+    again = fly(tmp_path / "part", seed=4, until=5, resume=tmp_path / "part")
+    assert same(again.network, part.network)
+    rest = fly(tmp_path / "part", seed=4, until=100, resume=tmp_path / "part")
+    assert same(rest.network, whole.network)
+    assert updates_saved(tmp_path / "part") is None
+    assert (tmp_path / "part" / METRICS).read_text() == (tmp_path / "whole" / METRICS).read_text()
+
+
+def test_checkpoints_after_every_update_if_asked_for(tmp_path, monkeypatch) -> None:
+    seen = []
+    real = run._Run.save
+
+    def save(self, **options) -> None:
+        real(self, **options)
+        seen.append((updates_saved(tmp_path), options))
+
+    monkeypatch.setattr(run._Run, "save", save)
+    fly(tmp_path, checkpoint_every_s=0.0)
+    assert [updates for updates, _ in seen] == list(range(1, UPDATES + 1))
+    # not forced onto the disk, and without the log
+    assert all(options == {"log": False, "lasting": False} for _, options in seen)
+
+
+def test_what_a_folder_has_saved(tmp_path) -> None:
+    assert updates_saved(tmp_path) is None
+    (tmp_path / CHECKPOINT).write_bytes(b"damaged")
+    assert updates_saved(tmp_path) is None
 
 
 def test_metrics_of_a_resumed_run_keep_the_rows_before(tmp_path, interrupted_after) -> None:
