@@ -42,14 +42,20 @@ def start(out: Path) -> subprocess.Popen:
 
 def below(pid: int) -> dict[int, str]:
     """Processes below one, and their names."""
-    table = subprocess.check_output(["ps", "-eo", "pid=,ppid=,args="], text=True)
-    rows = [line.split(None, 2) for line in table.splitlines()]
-    found, last = {pid: ""}, 0
+    parents, names = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            )
+            names[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+    found, last = {pid}, 0
     while len(found) > last:
         last = len(found)
-        found |= {int(p): args for p, parent, args in rows if int(parent) in found}
-    del found[pid]
-    return found
+        found |= {child for child, parent in parents.items() if parent in found}
+    return {child: names.get(child, "") for child in found - {pid}}
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 90.0) -> None:

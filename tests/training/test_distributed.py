@@ -223,14 +223,20 @@ assert isinstance(HOVER.algo, PpoConfig)
 QUICK = replace(HOVER, algo=replace(HOVER.algo, n_envs=32, updates=4, rollout_steps=8, minibatches=2, hidden=(8,), critic_hidden=(8,)))  # fmt: skip
 
 
-def listening_beyond_loopback(pids: list[int]) -> list[str]:
-    table = Path(__file__).with_name("test_scale.py")
-    spec = importlib.util.spec_from_file_location("scale_tests", table)
+def scale_tests():
+    """What the tests of Ray have to look at processes with."""
+    spec = importlib.util.spec_from_file_location(
+        "scale_tests", Path(__file__).with_name("test_scale.py")
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    addresses = module.listening(set(pids))
+    return module
+
+
+def listening_beyond_loopback(pids: list[int]) -> list[str]:
+    addresses = scale_tests().listening(set(pids))
     assert addresses  # gloo does listen
     return [a for a in addresses if a not in ("127.0.0.1", "::ffff:127.0.0.1", "::1")]
 
@@ -317,10 +323,9 @@ def test_a_killed_training_ends_its_workers(tmp_path) -> None:
         while updates_saved(tmp_path / "run") is None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        found = subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True)
+        followers = list(scale_tests().children(process.pid) - {process.pid})
     finally:
         process.kill()
-    followers = [int(pid) for pid in found.split()]
     assert followers
     while not ended(followers):
         assert time.monotonic() < deadline

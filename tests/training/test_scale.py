@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -150,13 +151,16 @@ def test_a_lost_cluster_is_named(monkeypatch, address: str, says: str) -> None:
 
 def children(pid: int) -> set[int]:
     """A process and all below it."""
-    found = {pid}
-    for line in subprocess.check_output(
-        ["ps", "-eo", "pid,ppid", "--no-headers"], text=True
-    ).splitlines():
-        child, parent = map(int, line.split())
-        if parent in found:
-            found |= children(child)
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+    found, last = {pid}, 0
+    while len(found) > last:
+        last = len(found)
+        found |= {child for child, parent in parents.items() if parent in found}
     return found
 
 
@@ -202,9 +206,9 @@ with ray_session(workers=2, address=None) as (ray, workers):
 print(workers, failed, len(addresses) > 0, all(a in ("{LOOPBACK}", "::ffff:{LOOPBACK}") for a in addresses))
 print(store <= {OBJECT_STORE_BYTES}, addresses, file=sys.stderr)
 deadline = time.monotonic() + 10
-while len(children(os.getpid())) > 2 and time.monotonic() < deadline:
-    time.sleep(0.1)  # this process and ps are left
-print(len(children(os.getpid())) <= 2)
+while len(children(os.getpid())) > 1 and time.monotonic() < deadline:
+    time.sleep(0.1)
+print(len(children(os.getpid())) == 1)
 """
 
 
