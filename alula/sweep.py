@@ -36,7 +36,7 @@ from alula.training.population import (
     ranked,
 )
 from alula.training.run import CHECKPOINT
-from alula.training.scale import ray_session, run_all
+from alula.training.scale import ray_session, require_ray, run_all
 
 TUNING_SEED, TEST_SEED = 0, 1000
 """First training seeds of the runs that are chosen from, and of those that are stated."""
@@ -106,6 +106,8 @@ def sweep(
     if not 0.0 <= checkpoint_every_s <= 1e6:
         raise AlulaError(f"checkpoint_every_s is {checkpoint_every_s}; allowed: 0 to 1e6")
     out = Path(os.path.abspath(out))
+    if not (out / RESULT).is_file():
+        require_ray()
     claim(out, config)
     if (finished := _finished(out)) is not None:
         return finished, sweep_text(finished)

@@ -28,6 +28,9 @@ LOOK_EVERY_S = 0.5
 CONNECT_WITHIN_S = 10.0
 """Time in which a cluster must answer [s]."""
 LOOPBACK = "127.0.0.1"
+NO_RAY = (
+    "alula sweep runs on Ray, which is not installed; allowed: after pip install 'alula[scale]'"
+)
 
 Run = TypeVar("Run")
 
@@ -152,6 +155,16 @@ def run_all(
     return failed
 
 
+def require_ray() -> None:
+    """Refuse what needs Ray where there is none, before anything is made.
+
+    Raises:
+        AlulaError: Ray is not installed.
+    """
+    if find_spec("ray") is None:
+        raise AlulaError(NO_RAY)
+
+
 def _import_ray(*, local: bool) -> ModuleType:
     """Ray, told not to report its use, and on one machine to keep to it."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -167,9 +180,7 @@ def _import_ray(*, local: bool) -> ModuleType:
         import ray.exceptions
         import ray.util
     except ImportError:
-        raise AlulaError(
-            "alula sweep runs on Ray, which is not installed; allowed: after pip install 'alula[scale]'"
-        ) from None
+        raise AlulaError(NO_RAY) from None
     return ray
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from alula.sweep import sweep
 from alula.sweep_request import SweepConfig, default_sweep_folder
 from alula.sweep_table import row_of, to_csv, to_text
 from alula.training.run import CHECKPOINT, updates_saved
+from alula.training.scale import require_ray
 
 HOVER = get_preset("l2f-hover")
 TINY = replace(
@@ -61,6 +63,7 @@ def _inline(monkeypatch):
         yield InlineRay(), 1
 
     monkeypatch.setattr(module, "ray_session", session)
+    monkeypatch.setattr(module, "require_ray", lambda: None)
 
 
 @pytest.fixture
@@ -315,6 +318,14 @@ def test_workers_and_checkpoints_are_checked(tmp_path) -> None:
     with pytest.raises(AlulaError, match="checkpoint_every_s is -1"):
         sweep(GRID, out=tmp_path / "s", checkpoint_every_s=-1.0)
     assert not (tmp_path / "s").exists()
+
+
+def test_without_ray_nothing_is_made(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "require_ray", require_ray)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(AlulaError, match=r"pip install 'alula\[scale\]'"):
+        sweep(GRID, out=tmp_path / "s")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_default_folder_is_that_of_the_request() -> None:
