@@ -119,6 +119,17 @@ PRESETS: tuple[Preset, ...] = (
         algo=ARM_PPO,
     ),
     Preset(
+        name="panda-lift",
+        about="pick a cube from the floor with a Franka Panda and carry it to a target",
+        robot="panda",
+        task="lift",
+        # Steps of the tool: to lift is one action among seven, not a concert of all joints.
+        sim=ArmSimConfig(
+            action="end_effector_delta", gripper_scale=8.0, randomization=ARM_RANDOMIZED
+        ),
+        algo=replace(ARM_PPO, updates=1100, initial_std=0.5, entropy_weight=0.005),
+    ),
+    Preset(
         name="panda-push",
         about="push a box over the floor to a target with a Franka Panda's closed hand",
         robot="panda",

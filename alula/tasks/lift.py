@@ -6,6 +6,7 @@ Rates, spreads and the measure of success are those of MuJoCo Playground's Panda
 
 import numpy as np
 
+from alula.frames import rot_from_quat
 from alula.robots.arm import Arm
 from alula.sim.arm_scene import Scene, Start, ToolPose
 from alula.tasks.handled import goal_entries as entries
@@ -43,6 +44,16 @@ OVER = 0.05
 """A tool this close to the cube is at it [m]."""
 HOLDING = 0.5
 """Both pads press at least so hard on what is held [N]."""
+PRESSED, CRUSHED = 5.0, 40.0
+"""Of a good grip: no pad presses less than the one, none more than the other [N]; the Panda's fingers press with 20 N."""
+NEAR, AWAY = 0.02, 0.04
+"""A tool so close to the cube can grip it; one so far away must open first [m]."""
+CARRY = 0.4
+"""Carrying is worth something from this distance to the target on [m]."""
+PAD, FINGER = 0.009, 0.015
+"""Half a pad's edge, and its thickness: the outer side of a finger is this far from its inner one [m]."""
+CLEAR = 0.001
+"""Pads that are so high have nothing to do with the floor [m]."""
 
 
 def objects(robot: Arm) -> str:
@@ -95,19 +106,43 @@ def privileged(scene: Scene) -> np.ndarray:
     return np.concatenate([velocity, forces, _held(scene)[:, None]], axis=1)
 
 
+def _clearance(scene: Scene) -> np.ndarray:
+    """Height of the pads' lowest corner above the floor, for a hand whose fingers open along the tool's y [m] (N)."""
+    rot = rot_from_quat(scene.sensor["tool_quat_w"])
+    half = np.full((len(rot), 3), PAD)
+    half[:, 1] = scene.joint_position[:, -1] + FINGER
+    # lowest corner of a box: its middle less sum_k |R_zk| half_k
+    return scene.sensor["tool_position_w"][:, 2] - (np.abs(rot[:, 2]) * half).sum(1)
+
+
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Closeness of tool and cube, of a held cube and its target, and smooth actions [N].
+    """Tool at the cube, upright and off the floor; closing around it; a grip that holds it, and how far it is carried [N].
 
     ::
 
-        r = 0.25 c(|tool - cube|) + held (0.25 + 2 c(|cube - target|) + 0.5 arrived) - 0.005 |a - a_before|^2
-        c(d) = 1 - tanh(5 d)
+        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.4 z_z + 0.1 away (1 + a_grip) + near (0.25 (1 - a_grip) + grip carried)
+            - 0.5 min(max(1 - clearance / 1 mm, 0), 1) - 0.001 |a - a_before|^2
+        c(x) = 1 - tanh(x);  d = |tool - cube|;  near, away = exp(-(d / 0.02)^2), 1 - exp(-(d / 0.04)^2);  z the tool's axis
+        grip    = min(F_min / 5 N, 1) min(max(2 - F_max / 40 N, 0), 1), of the two pads
+        carried = 0.5 + 5 max(1 - |cube - target| / 0.4, 0) + arrived
+
+    Each piece keeps learning out of a dead end that it was seen in: fingers that never close, or close before they are
+    around the cube; arms that wedge it between open fingers, and press too hard; a hand that is pressed on the floor and has
+    its servo targets far below, from where no random action lifts it.
     """
-    closeness = 1.0 - np.tanh(5.0 * np.linalg.norm(to_object(scene), axis=1))
-    distance = np.linalg.norm(to_goal(scene), axis=1)
-    carried = 0.25 + 2.0 * (1.0 - np.tanh(5.0 * distance)) + 0.5 * (distance < REACHED)
+    d, distance = (np.linalg.norm(v, axis=1) for v in (to_object(scene), to_goal(scene)))
+    axis = rot_from_quat(scene.sensor["tool_quat_w"])[:, 2, 2]
+    at_cube = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
+    forces = _forces(scene)
+    grip = np.clip(forces.min(axis=1) / PRESSED, 0.0, 1.0)
+    grip *= np.clip(2.0 - forces.max(axis=1) / CRUSHED, 0.0, 1.0)
+    carried = 0.5 + 5.0 * np.maximum(1.0 - distance / CARRY, 0.0) + (distance < REACHED)
+    near, away = np.exp(-((d / NEAR) ** 2)), 1.0 - np.exp(-((d / AWAY) ** 2))
+    opening = action[:, -1]
+    floor = np.clip(1.0 - _clearance(scene) / CLEAR, 0.0, 1.0)
     change = ((action - previous) ** 2).sum(1)
-    return 0.25 * closeness + _held(scene) * carried - 0.005 * change
+    hand = 0.1 * away * (1.0 + opening) + near * (0.25 * (1.0 - opening) + grip * carried)
+    return at_cube - 0.4 * axis + hand - 0.5 * floor - 0.001 * change
 
 
 def failed(scene: Scene) -> np.ndarray:

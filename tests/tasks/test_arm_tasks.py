@@ -143,9 +143,44 @@ def test_lift_is_worth_more_the_further_it_has_come() -> None:
     # far, at the cube, holding it, on the way, arrived
     assert (np.diff(reward) > 0.0).all()
     # a rough action costs, and the pads must both press
-    assert (lift.reward(scene, still + 1.0, still) < reward).all()
+    rough = still.copy()
+    rough[:, :-1] = 1.0
+    assert (lift.reward(scene, rough, still) < reward).all()
     one = lift_scene([half], [half], [[5.0, 0.0]])
     assert lift.reward(one, still[:1], still[:1])[0] < reward[3]
+
+
+def test_lift_is_rewarded_by_its_formula() -> None:
+    place = [0.45, 0.05, 0.2]
+    scene = lift_scene([place] * 2, [place] * 2, [[5.0, 5.0], [60.0, 2.5]])
+    still = np.zeros((2, 8))
+    # A tool that points up: 0.75 - 0.4 + 0.25. Carried: 0.5 + 5 (1 - sqrt(0.015) / 0.4) = 3.9690689.
+    # A grip of 1, and one of 2.5 / 5 times 2 - 60 / 40
+    np.testing.assert_allclose(
+        lift.reward(scene, still, still), [0.6 + 3.9690689, 0.6 + 0.25 * 3.9690689], atol=1e-7
+    )
+
+
+def test_lift_is_worth_less_with_the_pads_on_the_floor() -> None:
+    scene = lift_scene([[0.4, 0.1, 0.0295]] * 2, [[0.4, 0.1, 0.0095]] * 2)
+    # One hand points down, the other sideways, turned about its y; fingers 0.02 m open
+    scene.sensor["tool_quat_w"] = np.array([[0, 1, 0, 0], [HALF, 0, HALF, 0]], float)
+    scene.joint_position[:, -1] = 0.02
+    close = np.zeros((2, 8))
+    close[:, -1] = -1.0
+    # 0.5 (1 - tanh 0.1) + 0.25 (1 - tanh 0.4) = 0.6051788; exp(-1) 0.25 2 = 0.1839397
+    # Both have 0.0095 - 0.009 m beneath them: 0.5 (1 - 0.5 / 1); the tool's axis is worth 0.4, and nothing
+    common = 0.6051788 + 0.1839397 - 0.25
+    np.testing.assert_allclose(lift.reward(scene, close, close), [common + 0.4, common], atol=1e-7)
+    # An open hand at that distance: exp(-1) 0.25 0 + 0.1 (1 - exp(-1 / 4)) 2 = 0.0442398
+    np.testing.assert_allclose(
+        lift.reward(scene, -close, -close)[0], 0.6051788 + 0.0442398 - 0.25 + 0.4, atol=1e-7
+    )
+    # Turned about its x, one finger is beneath the other, and reaches 0.035 m from the middle
+    scene.sensor["tool_quat_w"] = np.tile([HALF, HALF, 0, 0], (2, 1))
+    np.testing.assert_allclose(
+        lift.reward(scene, close, close), [0.6051788 + 0.1839397 - 0.5] * 2, atol=1e-7
+    )
 
 
 def test_lift_draws_playgrounds_ranges() -> None:
