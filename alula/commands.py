@@ -122,11 +122,11 @@ def train(command: options.Train) -> Outcome:
 def sweep(command: options.Sweep) -> Outcome:
     """`alula sweep`."""
     from alula.presets import get_preset
-    from alula.sweep_settings import parse_settings
+    from alula.sweep.settings import parse_settings
 
     preset = get_preset(command.preset)
     settings = parse_settings(command.settings, preset)
-    from alula.sweep import sweep_command
+    from alula.sweep.sweep import sweep_command
 
     return sweep_command(command, preset, settings)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from alula.sweep_options import Common, Sweep
+from alula.sweep.options import Common, Sweep
 
 _Kg = Annotated[float, tyro.conf.arg(metavar="KG")]
 _Seed = Annotated[int, tyro.conf.arg(metavar="N")]

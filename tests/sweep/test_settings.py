@@ -6,7 +6,7 @@ import pytest
 
 from alula.errors import AlulaError
 from alula.presets import get_preset
-from alula.sweep_settings import grid, parse_settings, settings_text, with_settings
+from alula.sweep.settings import grid, parse_settings, settings_text, with_settings
 
 REACH = get_preset("panda-reach")
 HOVER = get_preset("l2f-hover")

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from alula import sweep as module
-from alula import sweep_run
 from alula.errors import AlulaError
 from alula.presets import get_preset
-from alula.sweep import sweep
-from alula.sweep_request import SweepConfig, default_sweep_folder
-from alula.sweep_table import row_of, to_csv, to_text
+from alula.sweep import run as sweep_run
+from alula.sweep import sweep as module
+from alula.sweep.request import SweepConfig, default_sweep_folder
+from alula.sweep.sweep import sweep
+from alula.sweep.table import row_of, to_csv, to_text
 from alula.training.run import CHECKPOINT, updates_saved
 from alula.training.scale import require_ray
 
