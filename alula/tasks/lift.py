@@ -124,7 +124,7 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
             - 0.5 min(max(1 - clearance / 1 mm, 0), 1) - 0.001 |a - a_before|^2
         c(x) = 1 - tanh(x);  d = |tool - cube|;  near, away = exp(-(d / 0.02)^2), 1 - exp(-(d / 0.04)^2);  z the tool's axis
         grip    = min(F_min / 5 N, 1) min(max(2 - F_max / 40 N, 0), 1), of the two pads
-        carried = 0.5 + 5 max(1 - |cube - target| / 0.4, 0) + arrived
+        carried = 0.5 + 5 max(1 - |cube - target| / 0.4, 0) + 2 c(20 |cube - target|)
 
     Each piece keeps learning out of a dead end that it was seen in: fingers that never close, or close before they are
     around the cube; arms that wedge it between open fingers, and press too hard; a hand that is pressed on the floor and has
@@ -136,7 +136,8 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
     forces = _forces(scene)
     grip = np.clip(forces.min(axis=1) / PRESSED, 0.0, 1.0)
     grip *= np.clip(2.0 - forces.max(axis=1) / CRUSHED, 0.0, 1.0)
-    carried = 0.5 + 5.0 * np.maximum(1.0 - distance / CARRY, 0.0) + (distance < REACHED)
+    carried = 0.5 + 5.0 * np.maximum(1.0 - distance / CARRY, 0.0)
+    carried += 2.0 * (1.0 - np.tanh(20.0 * distance))
     near, away = np.exp(-((d / NEAR) ** 2)), 1.0 - np.exp(-((d / AWAY) ** 2))
     opening = action[:, -1]
     floor = np.clip(1.0 - _clearance(scene) / CLEAR, 0.0, 1.0)

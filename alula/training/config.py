@@ -115,7 +115,7 @@ class PpoConfig:
     clip: float = 0.2
     """Bound on the likelihood ratio's distance from one [-]."""
     entropy_weight: float = 0.0
-    """Weight of the policy's entropy."""
+    """Weight of the policy's entropy at the start; it falls to zero with the updates."""
     value_weight: float = 1.0
     """Weight of the value's loss."""
     max_grad_norm: float = 1.0

@@ -318,9 +318,10 @@ class PpoLearner:
         ratio = log_ratio.exp()
         policy_loss = clipped_surrogate(ratio, advantage, c.clip)
         value_loss = 0.5 * (self.critic(q).squeeze(-1) - target).square().mean()
-        # entropy of a normal distribution: log std + log sqrt(2 pi e)
+        # entropy of a normal distribution: log std + log sqrt(2 pi e); worth less and less, for who explores is not exact
         entropy = self.log_std.sum()
-        loss = policy_loss + c.value_weight * value_loss - c.entropy_weight * entropy
+        weight = c.entropy_weight * max(0.0, 1.0 - self.updates_done / c.updates)
+        loss = policy_loss + c.value_weight * value_loss - weight * entropy
         self._adam.zero_grad()
         loss.backward()
         average_gradients(self._parameters, self._workers)

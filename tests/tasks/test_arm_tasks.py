@@ -154,10 +154,11 @@ def test_lift_is_rewarded_by_its_formula() -> None:
     place = [0.45, 0.05, 0.2]
     scene = lift_scene([place] * 2, [place] * 2, [[5.0, 5.0], [60.0, 2.5]])
     still = np.zeros((2, 8))
-    # A tool that points up: 0.75 - 0.4 + 0.25. Carried: 0.5 + 5 (1 - sqrt(0.015) / 0.4) = 3.9690689.
+    # A tool that points up: 0.75 - 0.4 + 0.25. Carried, sqrt(0.015) m from the target:
+    # 0.5 + 5 (1 - 0.1224745 / 0.4) + 2 (1 - tanh 2.4494897) = 3.9690689 + 0.0295962
     # A grip of 1, and one of 2.5 / 5 times 2 - 60 / 40
     np.testing.assert_allclose(
-        lift.reward(scene, still, still), [0.6 + 3.9690689, 0.6 + 0.25 * 3.9690689], atol=1e-7
+        lift.reward(scene, still, still), [0.6 + 3.9986650, 0.6 + 0.25 * 3.9986650], atol=1e-7
     )
 
 

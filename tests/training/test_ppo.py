@@ -178,6 +178,22 @@ def test_a_correction_starts_from_its_base_and_goes_beyond_it():
     assert np.all(np.sign(learner.network()(x)) == -np.sign(x))
 
 
+@pytest.mark.parametrize(("done", "weight"), [(0, 0.02), (15, 0.01)])
+def test_entropy_is_worth_less_and_less(done, weight):
+    config = replace(SMALL, updates=30, entropy_weight=0.02)
+    learner = PpoLearner(Point(), config, 0, n_actions=1)
+    learner.updates_done = done
+    o, action = learner.actor_normalizer(torch.zeros(4, 1)), torch.zeros(4, 1)
+    old = log_likelihood(action, squash(learner.actor(o)), learner.log_std).detach()
+    seen = torch.zeros(4, len(learner.critic_normalizer.mean))
+    # Nothing to gain by any action, and a critic that is right: what is left is -weight log std.
+    learner._descend(
+        o, action, old, seen, torch.zeros(4), learner.critic(seen).squeeze(-1).detach()
+    )
+    assert learner.log_std.grad is not None
+    assert float(learner.log_std.grad) == pytest.approx(-weight, rel=1e-6)
+
+
 def test_same_seed_same_policy():
     def weights(seed):
         learner = PpoLearner(Point(), SMALL, seed, n_actions=1)
