@@ -10,7 +10,7 @@ import pytest
 # is read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-MAY_BE_ABSENT = ("real flight logs", "root writes everywhere", "no /dev/zero")
+MAY_BE_ABSENT = ("real flight logs", "root writes everywhere", "no /dev/zero", "no GPU")
 """What a skip's reason holds where it is not for want of a tool."""
 
 
