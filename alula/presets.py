@@ -127,7 +127,7 @@ PRESETS: tuple[Preset, ...] = (
         sim=ArmSimConfig(
             action="end_effector_delta", gripper_scale=8.0, randomization=ARM_RANDOMIZED
         ),
-        algo=replace(ARM_PPO, updates=1000, initial_std=0.5),
+        algo=replace(ARM_PPO, updates=900, initial_std=0.5, entropy_weight=0.005),
     ),
     Preset(
         name="panda-push",
