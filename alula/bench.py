@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from alula.build import build_task
+from alula.command_base import Outcome
 from alula.errors import AlulaError
-from alula.options import Bench, Outcome
+from alula.options import Bench
 from alula.presets import Preset, get_preset
 from alula.robots.multirotor import load_robot
 from alula.sim.config import Limits, SimConfig
@@ -33,9 +34,11 @@ def bench(command: Bench) -> Outcome:
     """What `alula bench` does.
 
     Raises:
-        AlulaError: nothing that can be measured, or not here.
+        AlulaError: nothing that can be measured, or not here; repeats out of range.
     """
     preset = get_preset(command.preset or DEFAULT_PRESETS.get(command.what, "l2f-hover"))
+    if not 1 <= command.repeats <= 1000:
+        raise AlulaError(f"repeats is {command.repeats}; allowed: 1 to 1000")
     match command.what:
         case "sim":
             data = bench_sim(preset, repeats=command.repeats)
@@ -59,7 +62,6 @@ def bench_sim(preset: Preset, *, repeats: int) -> dict[str, Any]:
     The actions are random around hover. As no policy flies, the limits are lifted, so that an episode lasts
     as long as it does with one. Measured without and with sensor noise, in turn.
     """
-    _check(repeats)
     if not isinstance(preset.sim, SimConfig):
         raise AlulaError(f"preset {preset.name} is an arm's; allowed: a multirotor's")
     far = Limits(position=1e6, velocity=1e6, angular_velocity=1e6)
@@ -120,7 +122,6 @@ def bench_train(preset: Preset, *, repeats: int) -> dict[str, Any]:
     """Training time of a preset, one run a seed, after a first run that fills the kernel cache."""
     from alula.training.run import train
 
-    _check(repeats)
     times, rates = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(repeats + 1):
@@ -150,11 +151,6 @@ def bench_gpu(preset: Preset, *, repeats: int) -> tuple[dict[str, Any], str, tup
         return {"preset": preset.name, "gpu": "none"}, "nothing measured", (lack,)
     data = gpu.bench_gpu(preset, repeats=repeats)
     return data, gpu.text(data), ()
-
-
-def _check(repeats: int) -> None:
-    if not 1 <= repeats <= 1000:
-        raise AlulaError(f"repeats is {repeats}; allowed: 1 to 1000")
 
 
 def _spread(name: str, values: list[float]) -> dict[str, Any]:

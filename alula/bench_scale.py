@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ import numpy as np
 from alula.build import build_learner, build_robot
 from alula.build_workers import build_workers
 from alula.errors import AlulaError
+from alula.machine import processor_name
 from alula.presets import Preset
 from alula.training.config import PpoConfig
 
@@ -60,13 +60,11 @@ def bench_scale(preset: Preset, *, repeats: int) -> dict[str, Any]:
     The two have the environments of the one between them, as with `alula train --workers 2`, and then as many each.
 
     Raises:
-        AlulaError: a preset of another learner, fewer than two cores, or repeats out of range.
+        AlulaError: a preset of another learner, or fewer than two cores.
     """
     algo = preset.algo
     if not isinstance(algo, PpoConfig):
         raise AlulaError(f"preset {preset.name}; allowed: one that learns by PPO")
-    if not 1 <= repeats <= 1000:
-        raise AlulaError(f"repeats is {repeats}; allowed: 1 to 1000")
     cores = len(os.sched_getaffinity(0))
     if cores < 2:
         raise AlulaError(f"this process may use {cores} core; allowed: at least two")
@@ -228,14 +226,8 @@ def _cores(count: int) -> Iterator[None]:
 
 
 def _hardware() -> dict[str, Any]:
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), name)
-    except OSError:
-        pass
     return {
-        "cpu": name,
+        "cpu": processor_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": version("torch"),

@@ -182,9 +182,14 @@ def build_learner(preset: Preset, robot: Robot, seed: int, threads: int | None =
             case _:
                 assert_never(algo)
     except ImportError:
-        raise AlulaError(
-            f"preset {preset.name} learns with torch; allowed: after pip install 'alula[torch]'"
-        ) from None
+        raise needs_torch(preset) from None
+
+
+def needs_torch(preset: Preset) -> AlulaError:
+    """What is said where torch is not installed."""
+    return AlulaError(
+        f"preset {preset.name} learns with torch; allowed: after pip install 'alula[torch]'"
+    )
 
 
 def build_base(preset: Preset, robot: Robot, task: ModuleType) -> Network | None:
@@ -221,13 +226,14 @@ def build_environments(
 ) -> tuple[Simulator, dict[str, Any]]:
     """Environments of a learner in torch, and what it is told of actions and observations."""
     sim, algo = preset.sim, preset.algo
+    device = algo.device if isinstance(algo, PpoConfig) else "cpu"
     if isinstance(robot, Arm) and isinstance(sim, ArmSimConfig):
         from alula.sim.mujoco.arm import MujocoArm
 
-        if isinstance(algo, PpoConfig) and algo.device != "cpu":
+        if device != "cpu":
             from alula.sim.multirotor.cuda import find_gpu
 
-            find_gpu(algo.device)
+            find_gpu(device)
         simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True, threads=threads)
         return simulator, {
             "n_actions": len(sim.action_size(robot)),
@@ -237,13 +243,11 @@ def build_environments(
     assert isinstance(robot, Multirotor)
     assert isinstance(sim, SimConfig)
     rotors = robot.n_rotors
-    if isinstance(algo, PpoConfig) and algo.device != "cpu":
+    if device != "cpu":
         from alula.sim.multirotor.cuda import CudaMultirotor
 
         # As `Simulator`, with tensors in place of arrays
-        simulator = cast(
-            Simulator, CudaMultirotor(robot, task, sim, algo.n_envs, device=algo.device)
-        )
+        simulator = cast(Simulator, CudaMultirotor(robot, task, sim, algo.n_envs, device=device))
     else:
         simulator = build_simulator("multirotor", robot, task, sim, algo.n_envs)
     return simulator, {

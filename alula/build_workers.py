@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from alula.build import Robot, build_environments, build_task
+from alula.build import Robot, build_environments, build_task, needs_torch
 from alula.errors import AlulaError
 from alula.presets import Preset
 from alula.training.config import PpoConfig
@@ -36,9 +36,7 @@ def build_workers(preset: Preset, robot: Robot, seed: int, workers: int) -> "Dat
     try:
         from alula.training.distributed import DataParallelPpo
     except ImportError:
-        raise AlulaError(
-            f"preset {preset.name} learns with torch; allowed: after pip install 'alula[torch]'"
-        ) from None
+        raise needs_torch(preset) from None
     return DataParallelPpo(partial(build_share, preset, robot, seed), workers)
 
 

@@ -11,17 +11,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, assert_never
 
 from alula import __version__
 from alula.build import build_simulator, build_task, is_arm_task, load_any_robot
+from alula.command_base import Outcome
 from alula.errors import AlulaError
 from alula.evaluation.simulator_cases import ArmCase, ArmSimulator, Case, FlightCase
 from alula.evaluation.simulator_checks import CheckFailed, N
 from alula.evaluation.simulator_robot_checks import checks_of
-from alula.options import BackEnd, CheckSim, Outcome
+from alula.machine import processor_name
+from alula.options import BackEnd, CheckSim
 from alula.presets import ARM_RANDOMIZED
 from alula.robots.arm import Arm
 from alula.robots.multirotor import Multirotor
@@ -228,12 +229,9 @@ def software() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """Processor, memory and GPUs of this machine, and its system; no names and no paths."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     found: dict[str, Any] = {
         "system": f"{platform.system()} {platform.release()}",
-        "processor": models[0] if models else platform.machine(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
     }
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, assert_never
 import tyro
 
 from alula import __version__
+from alula.command_base import Outcome
 from alula.errors import AlulaError
 from alula.options import (
     COMMANDS,
@@ -27,7 +28,6 @@ from alula.options import (
     Fly,
     Identify,
     Inspect,
-    Outcome,
     Presets,
     Robots,
     Sweep,

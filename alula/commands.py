@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alula import options
+from alula.command_base import Outcome
 from alula.errors import AlulaError
-from alula.options import Outcome
 from alula.run_folder import (
     POLICY,
     RESULT,

@@ -3,10 +3,11 @@
 from typing import Any
 
 from alula.build import is_arm_task, load_any_robot
+from alula.command_base import Outcome
 from alula.errors import AlulaError
 from alula.evaluation.evaluate import MAX_EPISODES, policy_task
 from alula.evaluation.evaluate import evaluate as fly
-from alula.options import Evaluate, Outcome
+from alula.options import Evaluate
 from alula.policies.onnx_file import load_policy
 from alula.robots.arm import Arm
 from alula.robots.multirotor import Multirotor

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from alula.command_base import Outcome
 from alula.errors import AlulaError
 from alula.evaluate import failed, whom
 from alula.evaluation import arm_evaluate
@@ -14,7 +15,7 @@ from alula.evaluation.arm_evaluate import ArmEvaluation, ArmSimName, gap
 from alula.evaluation.arm_figures import shown
 from alula.evaluation.arm_report import write_arm_report
 from alula.evaluation.arm_study import ArmStudy, run_arm_study
-from alula.options import Evaluate, Outcome
+from alula.options import Evaluate
 from alula.policies.onnx_file import Policy
 from alula.robots.arm import Arm
 from alula.run_folder import RESULT, run_folder, write_json

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from alula.sweep.options import Common, Sweep
+from alula.command_base import Common
+from alula.sweep.options import Sweep
 
 _Kg = Annotated[float, tyro.conf.arg(metavar="KG")]
 _Seed = Annotated[int, tyro.conf.arg(metavar="N")]
@@ -343,17 +344,3 @@ COMMANDS: dict[str, type[Command]] = {
     "presets": Presets,
     "robots": Robots,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a command has to say."""
-
-    data: dict[str, Any]
-    """The result as plain JSON values."""
-    text: str
-    """The same for people."""
-    failures: tuple[str, ...] = ()
-    """Checks that failed, one line each; any makes the exit code 1."""
-    interrupted: str = ""
-    """What there is all the same, if Ctrl-C came before the end; makes the exit code 130."""

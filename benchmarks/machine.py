@@ -3,11 +3,11 @@
 import ctypes
 import datetime
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 
+from alula.machine import processor_name
 from alula.sim.compile import compile_library
 
 PEAK = r"""
@@ -32,16 +32,8 @@ float alula_peak(long loops)
 
 def describe() -> str:
     """Date, processor, cores."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
     load = os.getloadavg()[0]
-    return f"{datetime.date.today()}, {name}, {os.cpu_count()} cores, load {load:.1f} at the start"
+    return f"{datetime.date.today()}, {processor_name()}, {os.cpu_count()} cores, load {load:.1f} at the start"
 
 
 def peak_flops(vector_width: int, seconds: float = 0.3) -> float:

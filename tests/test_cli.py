@@ -98,6 +98,7 @@ def test_unknown_commands_and_options(tmp_path):
         (["train", "no"], ["unknown preset 'no'", "known: l2f-hover"]),
         (["bench", "sim", "--preset", "no"], ["unknown preset 'no'"]),
         (["bench", "sim", "--repeats", 0], ["repeats is 0"]),
+        (["bench", "scale", "--repeats", 0], ["repeats is 0"]),
         (["train", "l2f-hover", "--robot", "no"], ["unknown robot 'no'", "known: crazyflie"]),
         (["train", "l2f-hover", "--sim.action", "joint_torque"], ["preset l2f-hover moves no arm"]),
         (["fly", "--log", "no.usd"], ["no.usd"]),

@@ -1,4 +1,4 @@
-"""What `alula sweep` can be asked for, and every command."""
+"""What `alula sweep` can be asked for; field docstrings are the command line's help."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,15 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from alula.command_base import Common
+
 _Count = Annotated[int, tyro.conf.arg(metavar="N")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """What every command takes."""
-
-    json: bool = False
-    """End standard output with one line: the result as a JSON object."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from alula.command_base import Outcome
 from alula.errors import AlulaError
-from alula.options import Outcome
 from alula.policies.files import write_files
 from alula.presets import Preset
 from alula.run_folder import RESULT

@@ -106,13 +106,14 @@ def privileged(scene: Scene) -> np.ndarray:
     return np.concatenate([velocity, forces, _held(scene)[:, None]], axis=1)
 
 
-def _clearance(scene: Scene) -> np.ndarray:
-    """Height of the pads' lowest corner above the floor, for a hand whose fingers open along the tool's y [m] (N)."""
-    rot = rot_from_quat(scene.sensor["tool_quat_w"])
-    half = np.full((len(rot), 3), PAD)
+def _clearance(scene: Scene, up: np.ndarray) -> np.ndarray:
+    """Height of the pads' lowest corner above the floor, for a hand whose fingers open along the tool's y [m] (N);
+    `up` is the world's z in the tool's axes (N, 3).
+    """
+    half = np.full((len(up), 3), PAD)
     half[:, 1] = scene.joint_position[:, -1] + FINGER
     # lowest corner of a box: its middle less sum_k |R_zk| half_k
-    return scene.sensor["tool_position_w"][:, 2] - (np.abs(rot[:, 2]) * half).sum(1)
+    return scene.sensor["tool_position_w"][:, 2] - (np.abs(up) * half).sum(1)
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
@@ -131,7 +132,7 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
     its servo targets far below, from where no random action lifts it.
     """
     d, distance = (np.linalg.norm(v, axis=1) for v in (to_object(scene), to_goal(scene)))
-    axis = rot_from_quat(scene.sensor["tool_quat_w"])[:, 2, 2]
+    up = rot_from_quat(scene.sensor["tool_quat_w"])[:, 2]
     at_cube = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
     forces = _forces(scene)
     grip = np.clip(forces.min(axis=1) / PRESSED, 0.0, 1.0)
@@ -140,10 +141,10 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
     carried += 2.0 * (1.0 - np.tanh(20.0 * distance))
     near, away = np.exp(-((d / NEAR) ** 2)), 1.0 - np.exp(-((d / AWAY) ** 2))
     opening = action[:, -1]
-    floor = np.clip(1.0 - _clearance(scene) / CLEAR, 0.0, 1.0)
+    floor = np.clip(1.0 - _clearance(scene, up) / CLEAR, 0.0, 1.0)
     change = ((action - previous) ** 2).sum(1)
     hand = 0.1 * away * (1.0 + opening) + near * (0.25 * (1.0 - opening) + grip * carried)
-    return at_cube - 0.4 * axis + hand - 0.5 * floor - 0.001 * change
+    return at_cube - 0.4 * up[:, 2] + hand - 0.5 * floor - 0.001 * change
 
 
 def failed(scene: Scene) -> np.ndarray:

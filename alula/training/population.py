@@ -21,7 +21,7 @@ import numpy as np
 
 from alula.errors import AlulaError
 from alula.policies.files import write_files
-from alula.training.run import CHECKPOINT
+from alula.training.run import CHECKPOINT, read_checkpoint
 
 STEP = 0.15
 """Size of a step, as a share of the range's logarithm [-]."""
@@ -119,11 +119,7 @@ def hand_down(parent: Path, folder: Path, config: str) -> None:
     Raises:
         AlulaError: there is none that can be read, or it cannot be written.
     """
-    try:
-        with np.load(parent / CHECKPOINT, allow_pickle=False) as file:
-            table = {name: file[name] for name in file.files}
-    except Exception as e:  # zipfile, zlib and NumPy each raise their own for a damaged file
-        raise AlulaError(f"checkpoint {parent / CHECKPOINT}: cannot be read: {e}") from None
+    table = read_checkpoint(parent / CHECKPOINT)
     data = io.BytesIO()
     np.savez(data, allow_pickle=False, **table | {"config": np.array(config)})
     write_files(folder, {CHECKPOINT: data.getvalue()}, overwrite=True)

@@ -226,24 +226,31 @@ class _Run:
 def updates_saved(folder: Path) -> int | None:
     """Updates that the checkpoint in a folder has seen; None where there is none, or a damaged one."""
     try:
-        with np.load(folder / CHECKPOINT, allow_pickle=False) as file:
-            return len(file["history"])
-    except Exception:  # as in _resume
+        return len(read_checkpoint(folder / CHECKPOINT)["history"])
+    except (AlulaError, KeyError, TypeError):
         return None
 
 
-def _resume(learner: Learner, path: Path, config: str) -> list[Statistics]:
+def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint by name.
+
+    Raises:
+        AlulaError: there is none, or it is too large or damaged.
+    """
     if not path.is_file():
         raise AlulaError(f"nothing to resume: {path} does not exist")
     if path.stat().st_size > MAX_CHECKPOINT_BYTES:
         raise AlulaError(f"checkpoint {path}: larger than {MAX_CHECKPOINT_BYTES} bytes")
     try:
         with np.load(path, allow_pickle=False) as file:
-            table = {name: file[name] for name in file.files}
-        same = str(table.pop("config")) == config
+            return {name: file[name] for name in file.files}
     except Exception as e:  # zipfile, zlib and NumPy each raise their own for a damaged file
         raise AlulaError(f"checkpoint {path}: damaged: {e}") from None
-    if not same:
+
+
+def _resume(learner: Learner, path: Path, config: str) -> list[Statistics]:
+    table = read_checkpoint(path)
+    if str(table.pop("config", "")) != config:
         raise AlulaError(
             f"checkpoint {path}: made with another preset, robot, seed or version; "
             "allowed: exactly the same"

@@ -15,11 +15,11 @@ import numpy as np
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
 from alula.sim.isaac.urdf import SPEED_MAX, write_urdf
+from alula.sim.mujoco.arm_model import joint_equalities
 
 FREE = int(mujoco.mjtJoint.mjJNT_FREE)
 PLANE, BOX = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_BOX)
 BY_JOINT = int(mujoco.mjtTrn.mjTRN_JOINT)
-JOINT_EQUALITY = int(mujoco.mjtEq.mjEQ_JOINT)
 TOUCH = int(mujoco.mjtSensor.mjSENS_TOUCH)
 SPACING = 2.5
 """Distance of the environments [m]."""
@@ -117,16 +117,8 @@ def touched(model: mujoco.MjModel) -> list[str]:
 
 def followers(model: mujoco.MjModel) -> list[tuple[str, str, float, float]]:
     """Joints that equalities hold to others: name, the other's name, offset, slope."""
-    found = []
-    for e in range(model.neq):
-        if model.eq_type[e] == JOINT_EQUALITY and model.eq_active0[e] and model.eq_obj2id[e] >= 0:
-            first, second = int(model.eq_obj1id[e]), int(model.eq_obj2id[e])
-            at1, at2 = model.jnt_qposadr[first], model.jnt_qposadr[second]
-            p0, p1 = (float(x) for x in model.eq_data[e, :2])
-            # q1 - q1_0 = p0 + p1 (q2 - q2_0)
-            offset = p0 + float(model.qpos0[at1]) - p1 * float(model.qpos0[at2])
-            found.append((model.joint(first).name, model.joint(second).name, offset, p1))
-    return found
+    name = [model.joint(j).name for j in range(model.njnt)]
+    return [(name[i], name[j], offset, slope) for i, j, offset, slope in joint_equalities(model)]
 
 
 def drives(model: mujoco.MjModel, robot: Arm) -> list[Drive]:

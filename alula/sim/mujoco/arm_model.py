@@ -207,17 +207,25 @@ class Joints:
             self.scale[j], self.offset[j] = -bias[1] * length / gain[0], -bias[0] / gain[0]
 
 
-def find_mimics(model: mujoco.MjModel, qpos: np.ndarray) -> list[Mimic]:
-    """From equalities q1 - q1_0 = p0 + p1 (q2 - q2_0) of one of the joints at `qpos` and another."""
-    place = {int(at): j for j, at in enumerate(qpos)}
+def joint_equalities(model: mujoco.MjModel) -> list[tuple[int, int, float, float]]:
+    """Joints that equalities hold to others: number, the other's number, offset [rad or m], slope [-]."""
     found = []
     for e in range(model.neq):
-        second = int(model.eq_obj2id[e])
-        if model.eq_type[e] != JOINT_EQUALITY or second < 0 or not model.eq_active0[e]:
-            continue
-        at1, at2 = (int(model.jnt_qposadr[k]) for k in (model.eq_obj1id[e], second))
-        p0, p1 = model.eq_data[e, :2]
-        p0 += model.qpos0[at1] - p1 * model.qpos0[at2]
+        first, second = int(model.eq_obj1id[e]), int(model.eq_obj2id[e])
+        if model.eq_type[e] == JOINT_EQUALITY and second >= 0 and model.eq_active0[e]:
+            p0, p1 = (float(x) for x in model.eq_data[e, :2])
+            # q1 - q1_0 = p0 + p1 (q2 - q2_0)
+            q1_0, q2_0 = (float(model.qpos0[model.jnt_qposadr[j]]) for j in (first, second))
+            found.append((first, second, p0 + q1_0 - p1 * q2_0, p1))
+    return found
+
+
+def find_mimics(model: mujoco.MjModel, qpos: np.ndarray) -> list[Mimic]:
+    """From equalities of one of the joints at `qpos` and another."""
+    place = {int(at): j for j, at in enumerate(qpos)}
+    found = []
+    for first, second, p0, p1 in joint_equalities(model):
+        at1, at2 = (int(model.jnt_qposadr[k]) for k in (first, second))
         if at2 in place and at1 not in place:
             found.append(Mimic(qpos=at1, joint=place[at2], offset=p0, slope=p1))
         elif at1 in place and at2 not in place and p1 != 0.0:
