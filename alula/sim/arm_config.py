@@ -76,6 +76,9 @@ class ArmSimConfig:
     assisting_force: float = 0.0
     """Three further actions push the body `object`, at 1 with this force, as far as the simulator's `assistance` goes, for
     a policy to find out what is worth doing (privileged actions, arXiv 2502.15442) [N]; 0: there are none."""
+    head_start: float = 0.0
+    """Share of a training's episodes that begin as the task's `head_start` says, with part of the task done, so that its end is
+    learned before its beginning is; episodes of an evaluation never do [-]."""
     history: int = 1
     """Past actions in the observation [steps]."""
     noise: float = 1.0
@@ -93,6 +96,7 @@ class ArmSimConfig:
             moves_tool = self.action == "end_effector_delta"
             _check(name, getattr(self, name), 1e-3, most / self.control_dt if moves_tool else 100.0)
         _check("assisting_force", self.assisting_force, 0.0, 1000.0)
+        _check("head_start", self.head_start, 0.0, 1.0)
         _check("history", self.history, 0, 64)
         _check("noise", self.noise, 0.0, 100.0)
 

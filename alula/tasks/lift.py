@@ -4,10 +4,14 @@ Rates, spreads and the measure of success are those of MuJoCo Playground's Panda
 150 steps, cube and target drawn from 0.4 m x 0.4 m, the target 0.2 m to 0.4 m above the floor.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from alula.frames import rot_from_quat
 from alula.robots.arm import Arm
+from alula.robots.inverse_kinematics import joint_positions
+from alula.robots.kinematics import Kinematics
 from alula.sim.arm_scene import Scene, Start, ToolPose
 from alula.tasks.handled import goal_entries as entries
 from alula.tasks.handled import goal_observe as observe
@@ -18,6 +22,7 @@ __all__ = [
     "entries",
     "failed",
     "failures",
+    "head_start",
     "measures",
     "objects",
     "observe",
@@ -48,12 +53,22 @@ PRESSED, CRUSHED = 5.0, 40.0
 """Of a good grip: no pad presses less than the one, none more than the other [N]; the Panda's fingers press with 20 N."""
 NEAR, AWAY = 0.02, 0.04
 """A tool so close to the cube can grip it; one so far away must open first [m]."""
+FLUSH = 0.1
+"""Fingers this close to the cube turn to its faces [m]."""
 CARRY = 0.4
 """Carrying is worth something from this distance to the target on [m]."""
 PAD, FINGER = 0.009, 0.015
 """Half a pad's edge, and its thickness: the outer side of a finger is this far from its inner one [m]."""
 CLEAR = 0.001
 """Pads that are so high have nothing to do with the floor [m]."""
+AROUND = 256
+"""Hands around cubes on the floor that are sought once, for head starts to choose from."""
+ABOVE, BESIDE = 0.08, 0.008
+"""Those hands are up to so high above the cube, mostly less, and so far beside it [m]."""
+HELD_SPREAD = 0.15
+"""Spread of the joints around home with the cube in the hand; the first, which turns the whole arm, has SWING [rad]."""
+SWING = 0.375
+"""[rad]."""
 
 
 def objects(robot: Arm) -> str:
@@ -89,6 +104,38 @@ def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> 
     )
 
 
+@lru_cache
+def _around(robot: Arm) -> np.ndarray:
+    """Joint positions with the tool where a cube may lie, or above it, turned as at home (AROUND, J)."""
+    rng, home_rot = np.random.default_rng(0), Kinematics(robot).forward(list(robot.home))[1]
+    places = np.concatenate(
+        [rng.uniform(*START, (AROUND, 2)), HALF_EDGE + ABOVE * rng.random((AROUND, 1)) ** 2], axis=1
+    )
+    return np.array([joint_positions(robot, p, home_rot, robot.home) for p in places.tolist()])
+
+
+def head_start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
+    """Hands with the cube in the air, or open ones around a cube on the floor: to carry, to grasp and to reach are learned
+    in that order, each with something to gain by it.
+    """
+    begun = start(rng, n, robot, tool_pose)
+    home, low, high = (np.array(x) for x in (robot.home, robot.position_low, robot.position_high))
+    in_air = rng.random(n) < 0.5
+    away = HELD_SPREAD * rng.uniform(-1.0, 1.0, (n, len(home)))
+    away[:, 0] *= SWING / HELD_SPREAD
+    around = _around(robot)[rng.integers(0, AROUND, n)] + 0.01 * rng.uniform(-1.0, 1.0, away.shape)
+    joints = np.where(in_air[:, None], home + away, around)
+    joints[:, -1] = np.where(in_air, HALF_EDGE, high[-1])
+    joints = np.clip(joints, low, high)
+    tool = tool_pose(joints)
+    rot = rot_from_quat(tool[:, 3:])
+    yaw = np.arctan2(rot[:, 1, 0], rot[:, 0, 0]) + 0.1 * rng.uniform(-1.0, 1.0, n)
+    place = np.concatenate([tool[:, :2], np.full((n, 1), HALF_EDGE), turned(yaw)], axis=1)
+    place[:, :2] += BESIDE * rng.uniform(-1.0, 1.0, (n, 2))
+    pose = np.where(in_air[:, None], tool, place)
+    return Start(joint_position=joints, goal=begun.goal, pose_w={"object": pose})
+
+
 def _forces(scene: Scene) -> np.ndarray:
     """Of the two pads [N] (N, 2)."""
     return np.concatenate([scene.sensor["left_force"], scene.sensor["right_force"]], axis=1)
@@ -117,22 +164,25 @@ def _clearance(scene: Scene, up: np.ndarray) -> np.ndarray:
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Tool at the cube, upright and off the floor; closing around it; a grip that holds it, and how far it is carried [N].
+    """Tool at the cube, upright, flush and off the floor; closing around it; a grip that holds it, and how far it is carried [N].
 
     ::
 
-        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.4 z_z + 0.1 away (1 + a_grip) + near (0.25 (1 - a_grip) + grip carried)
+        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.4 z_z + 0.5 flush exp(-(d / 0.1)^2) + 0.1 away (1 + a_grip) + near (0.25 (1 - a_grip) + grip carried)
             - 0.5 min(max(1 - clearance / 1 mm, 0), 1) - 0.001 |a - a_before|^2
         c(x) = 1 - tanh(x);  d = |tool - cube|;  near, away = exp(-(d / 0.02)^2), 1 - exp(-(d / 0.04)^2);  z the tool's axis
+        flush   = (max_k |y . e_k| - 0.7) / 0.3;  y the axis along which the fingers open, e_k those of the cube
         grip    = min(F_min / 5 N, 1) min(max(2 - F_max / 40 N, 0), 1), of the two pads
         carried = 0.5 + 5 max(1 - |cube - target| / 0.4, 0) + 2 c(20 |cube - target|)
 
     Each piece keeps learning out of a dead end that it was seen in: fingers that never close, or close before they are
-    around the cube; arms that wedge it between open fingers, and press too hard; a hand that is pressed on the floor and has
+    around the cube; fingers that take it by its edges; arms that wedge it between open fingers, and press too hard; a hand that is pressed on the floor and has
     its servo targets far below, from where no random action lifts it.
     """
     d, distance = (np.linalg.norm(v, axis=1) for v in (to_object(scene), to_goal(scene)))
-    up = rot_from_quat(scene.sensor["tool_quat_w"])[:, 2]
+    rot, cube_rot = (rot_from_quat(scene.sensor[k]) for k in ("tool_quat_w", "object_quat_w"))
+    up = rot[:, 2]
+    flush = (np.abs(np.einsum("nik,ni->nk", cube_rot, rot[:, :, 1])).max(axis=1) - 0.7) / 0.3
     at_cube = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
     forces = _forces(scene)
     grip = np.clip(forces.min(axis=1) / PRESSED, 0.0, 1.0)
@@ -144,7 +194,8 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
     floor = np.clip(1.0 - _clearance(scene, up) / CLEAR, 0.0, 1.0)
     change = ((action - previous) ** 2).sum(1)
     hand = 0.1 * away * (1.0 + opening) + near * (0.25 * (1.0 - opening) + grip * carried)
-    return at_cube - 0.4 * up[:, 2] + hand - 0.5 * floor - 0.001 * change
+    attitude = 0.5 * flush * np.exp(-((d / FLUSH) ** 2)) - 0.4 * up[:, 2]
+    return at_cube + attitude + hand - 0.5 * floor - 0.001 * change
 
 
 def failed(scene: Scene) -> np.ndarray:

@@ -154,11 +154,21 @@ def test_lift_is_rewarded_by_its_formula() -> None:
     place = [0.45, 0.05, 0.2]
     scene = lift_scene([place] * 2, [place] * 2, [[5.0, 5.0], [60.0, 2.5]])
     still = np.zeros((2, 8))
-    # A tool that points up: 0.75 - 0.4 + 0.25. Carried, sqrt(0.015) m from the target:
+    # A tool that points up, flush with the cube: 0.75 - 0.4 + 0.5 + 0.25. Carried, sqrt(0.015) m from the target:
     # 0.5 + 5 (1 - 0.1224745 / 0.4) + 2 (1 - tanh 2.4494897) = 3.9690689 + 0.0295962
     # A grip of 1, and one of 2.5 / 5 times 2 - 60 / 40
     np.testing.assert_allclose(
-        lift.reward(scene, still, still), [0.6 + 3.9986650, 0.6 + 0.25 * 3.9986650], atol=1e-7
+        lift.reward(scene, still, still), [1.1 + 3.9986650, 1.1 + 0.25 * 3.9986650], atol=1e-7
+    )
+    # Cubes turned by 45 and 30 degrees: cos is 0.7071068 and 0.8660254, of it above 0.7 a share of 0.3
+    turns = 0.5 * np.deg2rad([45.0, 30.0])
+    scene.sensor["object_quat_w"] = np.stack(
+        [np.cos(turns), 0 * turns, 0 * turns, np.sin(turns)], 1
+    )
+    np.testing.assert_allclose(
+        lift.reward(scene, still, still),
+        [0.6 + 0.0118447 + 3.9986650, 0.6 + 0.2767090 + 0.25 * 3.9986650],
+        atol=1e-7,
     )
 
 
@@ -169,18 +179,20 @@ def test_lift_is_worth_less_with_the_pads_on_the_floor() -> None:
     scene.joint_position[:, -1] = 0.02
     close = np.zeros((2, 8))
     close[:, -1] = -1.0
-    # 0.5 (1 - tanh 0.1) + 0.25 (1 - tanh 0.4) = 0.6051788; exp(-1) 0.25 2 = 0.1839397
+    # 0.5 (1 - tanh 0.1) + 0.25 (1 - tanh 0.4) = 0.6051788; exp(-1) 0.25 2 = 0.1839397; flush 0.5 exp(-0.04) = 0.4803947
     # Both have 0.0095 - 0.009 m beneath them: 0.5 (1 - 0.5 / 1); the tool's axis is worth 0.4, and nothing
-    common = 0.6051788 + 0.1839397 - 0.25
+    common = 0.6051788 + 0.1839397 + 0.4803947 - 0.25
     np.testing.assert_allclose(lift.reward(scene, close, close), [common + 0.4, common], atol=1e-7)
     # An open hand at that distance: exp(-1) 0.25 0 + 0.1 (1 - exp(-1 / 4)) 2 = 0.0442398
     np.testing.assert_allclose(
-        lift.reward(scene, -close, -close)[0], 0.6051788 + 0.0442398 - 0.25 + 0.4, atol=1e-7
+        lift.reward(scene, -close, -close)[0],
+        0.6051788 + 0.0442398 + 0.4803947 - 0.25 + 0.4,
+        atol=1e-7,
     )
     # Turned about its x, one finger is beneath the other, and reaches 0.035 m from the middle
     scene.sensor["tool_quat_w"] = np.tile([HALF, HALF, 0, 0], (2, 1))
     np.testing.assert_allclose(
-        lift.reward(scene, close, close), [0.6051788 + 0.1839397 - 0.5] * 2, atol=1e-7
+        lift.reward(scene, close, close), [0.6051788 + 0.1839397 + 0.4803947 - 0.5] * 2, atol=1e-7
     )
 
 
@@ -199,3 +211,34 @@ def test_lift_draws_playgrounds_ranges() -> None:
     # pads press by nothing, the gripper is open
     np.testing.assert_allclose(scene.joint_position[:, -1], 0.04)
     assert not scene.sensor["left_force"].any()
+
+
+def test_lift_has_head_starts_in_the_hand_and_around_the_cube() -> None:
+    robot = load_arm("panda")
+    config = ArmSimConfig(head_start=1.0, action="end_effector_delta", gripper_scale=8.0)
+    simulator = MujocoArm(robot, lift, config, 400, auto_reset=False)
+    simulator.reset(0)
+    scene = simulator.scene
+    in_air = scene.sensor["object_position_w"][:, 2] > 0.1
+    assert 0.4 < in_air.mean() < 0.6
+    to_cube = lift.to_object(scene)
+    np.testing.assert_allclose(to_cube[in_air], 0.0, atol=1e-9)
+    np.testing.assert_allclose(scene.sensor["object_position_w"][~in_air, 2], lift.HALF_EDGE)
+    np.testing.assert_allclose(scene.joint_position[:, -1], np.where(in_air, lift.HALF_EDGE, 0.04))
+    assert (np.abs(to_cube[~in_air, :2]) <= lift.BESIDE).all()
+    # 1 cm or so is what the spread of the joints adds.
+    assert to_cube[~in_air, 2].max() < 0.015
+    assert to_cube[~in_air, 2].min() > -lift.ABOVE - 0.015
+    assert np.ptp(scene.sensor["object_position_w"][~in_air, :2], axis=0) == pytest.approx(
+        np.array(lift.START[1]) - lift.START[0], abs=0.05
+    )
+    # Nothing is inside of anything: no cube is thrown away, and fingers that close keep what is in them.
+    close = np.zeros((400, simulator.n_actions), np.float32)
+    close[:, -1] = -1.0
+    for _ in range(25):
+        simulator.step(close)
+    d = np.linalg.norm(lift.to_object(simulator.scene), axis=1)
+    assert (d[in_air] < 0.02).all()
+    low = ~in_air & (to_cube[:, 2] > -0.01)
+    assert (d[low] < 0.02).all()
+    assert simulator.diverged == 0

@@ -12,7 +12,7 @@ from alula.errors import AlulaError
 from alula.robots.arm import LEASH, Arm
 from alula.robots.inverse_kinematics import ToolSteps
 from alula.sim.arm_config import ArmSimConfig
-from alula.sim.arm_scene import OBJECT, Scene
+from alula.sim.arm_scene import OBJECT, Scene, Start
 from alula.sim.mujoco.arm_model import Edit, Joints, build_arm_model
 from alula.sim.mujoco.arm_randomize import Randomizer
 from alula.sim.mujoco.physics import Physics, ThreadedPhysics
@@ -64,6 +64,8 @@ class MujocoArm:
         self._physics = self._make_physics(n_envs, threads)
         self.assistance = 0.0
         self._object = self._find_object() if config.assisting_actions else 0
+        if config.head_start and not hasattr(task, "head_start"):
+            raise AlulaError(f"task {task.NAME!r} has no head start; allowed: head_start 0")
         self._randomizer = Randomizer(self._physics, self.model, n_envs, config.randomization)
         self._still = mujoco.MjData(self.model)
         self._tool = self.model.site(robot.tool).id
@@ -262,7 +264,7 @@ class MujocoArm:
         """New episodes in these environments; what `_scene` and `_true` say of them."""
         rng, n = self._rng, len(ids)
         self._randomizer.draw(rng, ids)
-        start = self.task.start(rng, n, self.robot, self._tool_pose)
+        start = self._draw_start(rng, n)
         self._place(ids, start.joint_position, start.pose_w)
         for name, value in start.goal.items():
             self._goal.setdefault(name, np.zeros((self.n_envs, value.shape[1])))[ids] = value
@@ -273,6 +275,19 @@ class MujocoArm:
         true = _true(self.task, scene)
         self._measured[ids] = (true + self._noise * self._draw_noise(rng, n))[:, None]
         return scene, true
+
+    def _draw_start(self, rng: np.random.Generator, n: int) -> Start:
+        """The task's starts, a share of them with part of the task done."""
+        start = self.task.start(rng, n, self.robot, self._tool_pose)
+        share = self.config.head_start
+        ahead = np.flatnonzero(rng.random(n) < share) if share > 0.0 else []
+        if len(ahead):
+            begun = self.task.head_start(rng, len(ahead), self.robot, self._tool_pose)
+            start.joint_position[ahead] = begun.joint_position
+            for values, others in ((start.goal, begun.goal), (start.pose_w, begun.pose_w)):
+                for name, value in others.items():
+                    values[name][ahead] = value
+        return start
 
     def _tool_pose(self, joint_position: np.ndarray) -> np.ndarray:
         """Position [m] and quaternion of the tool in the world (n, 7) at joint positions [rad or m] (n, J)."""

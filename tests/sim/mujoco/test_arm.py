@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from alula.errors import AlulaError
+from alula.evaluation.arm_physics import Setting
 from alula.presets import ARM_RANDOMIZED
 from alula.robots.arm import LEASH, load_arm
 from alula.sim.arm_config import ArmRandomization, ArmSimConfig
@@ -298,6 +299,26 @@ def test_assisting_actions_push_the_object_as_far_as_the_assistance_goes():
 def test_assistance_needs_an_object():
     with pytest.raises(AlulaError, match="'reach' has no body 'object'"):
         MujocoArm(load_arm("ur5e"), reach, ArmSimConfig(assisting_force=1.0), 1)
+
+
+def test_a_share_of_the_episodes_has_a_head_start() -> None:
+    robot = load_arm("panda")
+    plain, ahead = (MujocoArm(robot, lift, ArmSimConfig(head_start=x), 400) for x in (0.0, 0.3))
+    heights = []
+    for sim in (plain, ahead):
+        sim.reset(0)
+        heights.append(sim.scene.sensor["object_position_w"][:, 2])
+    assert (heights[0] < 0.021).all()
+    # Half of the head starts are in the air.
+    assert 0.1 < (heights[1] > 0.1).mean() < 0.2
+    # Evaluations have none, and draw what they would without.
+    setting = Setting(robot=robot, task=lift, config=ArmSimConfig(head_start=1.0))
+    np.testing.assert_array_equal(setting.simulator(400).reset(0), plain.reset(0))
+
+
+def test_a_head_start_needs_a_task_that_has_one() -> None:
+    with pytest.raises(AlulaError, match="'reach' has no head start"):
+        MujocoArm(load_arm("ur5e"), reach, ArmSimConfig(head_start=0.5), 1)
 
 
 def test_a_gripper_may_have_a_scale_of_its_own():
