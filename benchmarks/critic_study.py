@@ -1,23 +1,26 @@
 """What a critic that sees more is worth on panda-lift: the same training, its critic privileged or with the actor's view.
 
     pip install rliable 'pandas<3'    (for the table and its plot; nothing else here needs them)
-    python benchmarks/critic_study.py --out results.jsonl [--updates 700] [--seeds 5]
+    python benchmarks/critic_study.py --out results.jsonl [--updates 400] [--seeds 5] [--jobs 2]
     python benchmarks/critic_study.py --out results.jsonl --table [--write]
 
-Both sides have the same seeds, steps, networks and settings, those of the preset with `--updates` updates. Runs take turns, one
-thread each, so that both meet the same load; each finished run appends a line to the results file, and one that is there is
+Both sides have the same seeds, steps, networks and settings, those of the preset with `--updates` updates. Runs have one thread each
+and go in pairs, `--jobs` at once, so that both sides meet the same load; each finished run appends a line to the results file, and one that is there is
 not made again. After every tenth of the updates the mean action is tried in fresh episodes, whose seeds no training has. The
 table shows interquartile means over the seeds with stratified bootstrap intervals (arXiv 2108.13264).
 """
 
 import argparse
 import json
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from machine import describe
 
 from alula.build import build_learner, build_robot, build_task
@@ -38,7 +41,8 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def run(privileged: bool, seed: int, updates: int) -> dict[str, Any]:
-    """One training: success and time after every tenth of it."""
+    """One training on one thread: success and time after every tenth of it."""
+    torch.set_num_threads(1)
     preset = get_preset(PRESET)
     assert isinstance(preset.algo, PpoConfig)
     assert isinstance(preset.sim, ArmSimConfig)
@@ -46,7 +50,7 @@ def run(privileged: bool, seed: int, updates: int) -> dict[str, Any]:
     robot = build_robot(preset)
     assert isinstance(robot, Arm)
     setting = Setting(robot=robot, task=build_task(preset.task), config=preset.sim)
-    learner, trained_s = build_learner(preset, robot, seed), 0.0
+    learner, trained_s = build_learner(preset, robot, seed, threads=1), 0.0
     steps, success, times = [], [], []
     for k in range(1, updates + 1):
         begun = time.perf_counter()
@@ -130,8 +134,9 @@ def main() -> None:
     """Run what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--updates", type=int, default=700)
+    parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", action="store_true")
     parser.add_argument(
         "--write", action="store_true", help="with --table: write the page and plot"
@@ -146,11 +151,13 @@ def main() -> None:
             (RESULTS / "critic_study.md").write_text(text)
         return
     done = {(r["privileged"], r["seed"], r["updates"]) for r in results}
-    for seed in range(FIRST_SEED, FIRST_SEED + chosen.seeds):
-        for privileged in VIEWS:
-            if (privileged, seed, chosen.updates) in done:
-                continue
-            result = run(privileged, seed, chosen.updates)
+    seeds = range(FIRST_SEED, FIRST_SEED + chosen.seeds)
+    wanted = [(view, seed, chosen.updates) for seed in seeds for view in VIEWS]
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(chosen.jobs, mp_context=fresh) as pool:
+        runs = [pool.submit(run, *one) for one in wanted if one not in done]
+        for finished in as_completed(runs):
+            result = finished.result()
             with chosen.out.open("a") as file:
                 file.write(json.dumps(result) + "\n")
             print({k: v for k, v in result.items() if k != "machine"}, flush=True)
