@@ -125,9 +125,14 @@ PRESETS: tuple[Preset, ...] = (
         task="lift",
         # Steps of the tool: to lift is one action among seven, not a concert of all joints.
         sim=ArmSimConfig(
-            action="end_effector_delta", gripper_scale=8.0, randomization=ARM_RANDOMIZED
+            action="end_effector_delta",
+            gripper_scale=8.0,
+            head_start=0.3,
+            randomization=ARM_RANDOMIZED,
         ),
-        algo=replace(ARM_PPO, updates=900, initial_std=0.5, entropy_weight=0.005),
+        algo=replace(
+            ARM_PPO, updates=1200, learning_rate=7e-4, initial_std=0.5, entropy_weight=0.003
+        ),
     ),
     Preset(
         name="panda-push",

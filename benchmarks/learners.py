@@ -1,26 +1,36 @@
 """Train presets of the learners in torch with several seeds and evaluate each policy file on fresh episodes.
 
-    python benchmarks/learners.py [--presets panda-reach ...] [--seeds 3] [--episodes 1000] [--write]
+    python benchmarks/learners.py [--presets panda-reach ...] [--seeds 3] [--episodes 1000] [--jobs 1] [--write]
 
 Seed 0 was used while the settings were chosen; this starts at 100. The training time is that of `alula train`'s updates, the
 time of making environments, networks and clones apart. Curves are in the `metrics.csv` of each run; `--keep DIR` keeps
-the runs. `--write` puts the table into benchmarks/results/learners.md, a section a preset.
+the runs, and one that is there is not made again. `--jobs` trainings go at once, each on cores of its own. `--write` puts the table into
+benchmarks/results/learners.md, a section a preset, and into docs/results/PRESET the curves of all seeds and the first one's policy,
+settings and metrics.
 """
 
 import argparse
+import csv
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 from statistics import median
 from typing import Any
 
+import numpy as np
 from machine import describe
 
 FIRST_SEED = 100
 RESULTS = Path(__file__).parent / "results" / "learners.md"
+KEPT = Path(__file__).parents[1] / "docs" / "results"
+FILES = ("policy.onnx", "config.json", "metrics.csv")
 HEAD = """# Learners in torch
 
 Made by `python benchmarks/learners.py --write`. Each row is one training seed; success with its 95 % interval over fresh episodes,
@@ -29,11 +39,21 @@ mean position error in the last second for multirotors.
 """
 
 
-def alula(*arguments: str) -> dict[str, Any]:
-    """The JSON of a command."""
+def alula(*arguments: str, cores: str = "") -> dict[str, Any]:
+    """The JSON of a command, on some of the cores."""
     command = [sys.executable, "-m", "alula.cli", *arguments, "--json"]
+    if cores:
+        command = ["taskset", "--cpu-list", cores, *command]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def trained(preset: str, seed: int, folder: Path, cores: str) -> dict[str, Any]:
+    """The result of a training, of an earlier call if it is there."""
+    result = folder / "result.json"
+    if result.is_file():
+        return json.loads(result.read_text())
+    return alula("train", preset, "--seed", str(seed), "--out", str(folder), cores=cores)
 
 
 def figures(found: dict[str, Any]) -> str:
@@ -46,22 +66,36 @@ def figures(found: dict[str, Any]) -> str:
     return f"{found['success']:.1%} ({low:.1%} to {high:.1%}) | {shown}"
 
 
-def section(preset: str, seeds: int, episodes: int, keep: Path) -> str:
+def section(preset: str, seeds: int, episodes: int, keep: Path, jobs: int) -> str:
     """The table of a preset."""
     machine, rows, nominal, ranged, times = describe(), [], [], [], []
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        folder = keep / f"{preset}-{seed}"
-        trained = alula("train", preset, "--seed", str(seed), "--out", str(folder))
-        policy = trained["policy"]
+    every = sorted(os.sched_getaffinity(0))
+    share = len(every) // jobs
+    free: Queue[str] = Queue()
+    for k in range(jobs):
+        free.put(",".join(map(str, every[k * share : (k + 1) * share])))
+
+    def train(seed: int) -> dict[str, Any]:
+        cores = free.get()
+        try:
+            return trained(preset, seed, keep / f"{preset}-{seed}", cores)
+        finally:
+            free.put(cores)
+
+    numbers = range(FIRST_SEED, FIRST_SEED + seeds)
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(train, numbers))
+    for seed, result in zip(numbers, results, strict=True):
+        policy = result["policy"]
         flown = [
             alula("evaluate", policy, "--episodes", str(episodes), "--seed", str(seed), *more)
             for more in ((), ("--randomized",))
         ]
-        times.append(trained["train_s"])
+        times.append(result["train_s"])
         nominal.append(flown[0]["success"])
         ranged.append(flown[1]["success"])
         rows.append(
-            f"| {seed} | {trained['train_s']:.0f} s + {trained['setup_s']:.0f} s | {trained['env_steps'] / 1e6:.2f} M | "
+            f"| {seed} | {result['train_s']:.0f} s + {result['setup_s']:.0f} s | {result['env_steps'] / 1e6:.2f} M | "
             f"{figures(flown[0])} | {figures(flown[1])} |"
         )
         print(rows[-1], flush=True)
@@ -72,7 +106,12 @@ def section(preset: str, seeds: int, episodes: int, keep: Path) -> str:
         "| seed | training + making | steps | success | error | success over the range | error |\n"
         "| --- | --- | --- | --- | --- | --- | --- |"
     )
-    return f"## {preset}\n\n{machine}; {episodes} episodes.\n\n{head}\n" + "\n".join(rows) + "\n"
+    cores = f"each training on {share} of the cores"
+    return (
+        f"## {preset}\n\n{machine}; {episodes} episodes; {cores}.\n\n{head}\n"
+        + "\n".join(rows)
+        + "\n"
+    )
 
 
 def write(preset: str, text: str) -> None:
@@ -83,21 +122,50 @@ def write(preset: str, text: str) -> None:
     RESULTS.write_text("\n\n".join(parts) + "\n")
 
 
+def publish(preset: str, runs: list[Path]) -> None:
+    """Curves of all runs; policy, settings and metrics of the first."""
+    from matplotlib.figure import Figure
+
+    folder = KEPT / preset
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copyfile(runs[0] / name, folder / name)
+    figure = Figure(figsize=(6.0, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for run in runs:
+        with (run / "metrics.csv").open() as file:
+            cost = [float(row["cost"]) for row in csv.DictReader(file)]
+        steps = json.loads((run / "result.json").read_text())["env_steps"]
+        axes.plot(steps * np.arange(1, len(cost) + 1) / len(cost) / 1e6, -np.array(cost), lw=0.8,
+                  label=f"seed {run.name.rsplit('-', 1)[1]}")  # fmt: skip
+    axes.set(xlabel="environment steps [M]", ylabel="mean reward per step", title=preset)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(folder / "curves.png", dpi=120)
+
+
 def main() -> None:
     """Train, evaluate, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=["crazyflie-hover-ppo", "panda-reach"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
     parser.add_argument("--keep", type=Path, help="folder for the runs")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
     chosen = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    if not 1 <= chosen.jobs <= cores:
+        parser.error(f"--jobs is {chosen.jobs}; allowed: 1 to {cores}")
     with tempfile.TemporaryDirectory() as scratch:
         for preset in chosen.presets:
-            text = section(preset, chosen.seeds, chosen.episodes, chosen.keep or Path(scratch))
+            keep = chosen.keep or Path(scratch)
+            text = section(preset, chosen.seeds, chosen.episodes, keep, chosen.jobs)
             print(text)
             if chosen.write:
                 write(preset, text)
+                seeds = range(FIRST_SEED, FIRST_SEED + chosen.seeds)
+                publish(preset, [keep / f"{preset}-{seed}" for seed in seeds])
 
 
 if __name__ == "__main__":

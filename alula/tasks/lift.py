@@ -61,14 +61,14 @@ PAD, FINGER = 0.009, 0.015
 """Half a pad's edge, and its thickness: the outer side of a finger is this far from its inner one [m]."""
 CLEAR = 0.001
 """Pads that are so high have nothing to do with the floor [m]."""
-HANDS = 256
-"""Poses of the hand that are sought once, for head starts to choose from."""
-CARRIED = (0.05, 0.4)
-"""Height of a hand that starts with the cube, lowest and highest [m]; its joints are CARRIED_SPREAD off [rad]."""
-CARRIED_SPREAD = 0.05
-"""[rad]."""
+AROUND = 256
+"""Hands around cubes on the floor that are sought once, for head starts to choose from."""
 ABOVE, BESIDE = 0.08, 0.008
-"""Open hands start up to so high above the cube, mostly less, and so far beside it; held cubes are so far off as well [m]."""
+"""Those hands are up to so high above the cube, mostly less, and so far beside it [m]."""
+HELD_SPREAD = 0.15
+"""Spread of the joints around home with the cube in the hand; the first, which turns the whole arm, has SWING [rad]."""
+SWING = 0.375
+"""[rad]."""
 
 
 def objects(robot: Arm) -> str:
@@ -105,17 +105,13 @@ def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> 
 
 
 @lru_cache
-def _hands(robot: Arm) -> np.ndarray:
-    """Joint positions with the tool where cubes are carried, and where one may lie or just above it, turned as at home
-    (2, HANDS, J).
-    """
+def _around(robot: Arm) -> np.ndarray:
+    """Joint positions with the tool where a cube may lie, or above it, turned as at home (AROUND, J)."""
     rng, home_rot = np.random.default_rng(0), Kinematics(robot).forward(list(robot.home))[1]
-    place = np.empty((2, HANDS, 3))
-    place[..., :2] = rng.uniform(*START, (2, HANDS, 2))
-    place[0, :, 2] = rng.uniform(*CARRIED, HANDS)
-    place[1, :, 2] = HALF_EDGE + ABOVE * rng.random(HANDS) ** 2
-    found = [joint_positions(robot, p, home_rot, robot.home) for p in place.reshape(-1, 3).tolist()]
-    return np.reshape(found, (2, HANDS, -1))
+    places = np.concatenate(
+        [rng.uniform(*START, (AROUND, 2)), HALF_EDGE + ABOVE * rng.random((AROUND, 1)) ** 2], axis=1
+    )
+    return np.array([joint_positions(robot, p, home_rot, robot.home) for p in places.tolist()])
 
 
 def head_start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
@@ -123,21 +119,20 @@ def head_start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose
     in that order, each with something to gain by it.
     """
     begun = start(rng, n, robot, tool_pose)
-    low, high = np.array(robot.position_low), np.array(robot.position_high)
-    carried = rng.random(n) < 0.5
-    joints = _hands(robot)[np.where(carried, 0, 1), rng.integers(0, HANDS, n)]
-    spread = np.where(carried, CARRIED_SPREAD, 0.01)[:, None]
-    joints = joints + spread * rng.uniform(-1.0, 1.0, joints.shape)
-    joints[:, -1] = np.where(carried, HALF_EDGE, high[-1])
+    home, low, high = (np.array(x) for x in (robot.home, robot.position_low, robot.position_high))
+    in_air = rng.random(n) < 0.5
+    away = HELD_SPREAD * rng.uniform(-1.0, 1.0, (n, len(home)))
+    away[:, 0] *= SWING / HELD_SPREAD
+    around = _around(robot)[rng.integers(0, AROUND, n)] + 0.01 * rng.uniform(-1.0, 1.0, away.shape)
+    joints = np.where(in_air[:, None], home + away, around)
+    joints[:, -1] = np.where(in_air, HALF_EDGE, high[-1])
     joints = np.clip(joints, low, high)
-    tool, off = tool_pose(joints), BESIDE * rng.uniform(-1.0, 1.0, (n, 2))
+    tool = tool_pose(joints)
     rot = rot_from_quat(tool[:, 3:])
-    # In the hand a cube is off along the pads, tool's x and z; on the floor, turned like the hand, along it.
-    held = tool.copy()
-    held[:, :3] += rot[:, :, 0] * off[:, :1] + rot[:, :, 2] * off[:, 1:]
     yaw = np.arctan2(rot[:, 1, 0], rot[:, 0, 0]) + 0.1 * rng.uniform(-1.0, 1.0, n)
-    lying = np.concatenate([tool[:, :2] + off, np.full((n, 1), HALF_EDGE), turned(yaw)], axis=1)
-    pose = np.where(carried[:, None], held, lying)
+    place = np.concatenate([tool[:, :2], np.full((n, 1), HALF_EDGE), turned(yaw)], axis=1)
+    place[:, :2] += BESIDE * rng.uniform(-1.0, 1.0, (n, 2))
+    pose = np.where(in_air[:, None], tool, place)
     return Start(joint_position=joints, goal=begun.goal, pose_w={"object": pose})
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from alula.frames import rot_from_quat
 from alula.robots.arm import load_arm
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.arm_scene import Scene
@@ -220,13 +219,10 @@ def test_lift_has_head_starts_in_the_hand_and_around_the_cube() -> None:
     simulator = MujocoArm(robot, lift, config, 400, auto_reset=False)
     simulator.reset(0)
     scene = simulator.scene
-    in_air = scene.sensor["object_position_w"][:, 2] > 0.03
+    in_air = scene.sensor["object_position_w"][:, 2] > 0.1
     assert 0.4 < in_air.mean() < 0.6
     to_cube = lift.to_object(scene)
-    # along the pads, never across
-    in_tool = np.einsum("nij,ni->nj", rot_from_quat(scene.sensor["tool_quat_w"]), to_cube)[in_air]
-    assert (np.abs(in_tool[:, [0, 2]]) <= lift.BESIDE + 1e-9).all()
-    np.testing.assert_allclose(in_tool[:, 1], 0.0, atol=1e-9)
+    np.testing.assert_allclose(to_cube[in_air], 0.0, atol=1e-9)
     np.testing.assert_allclose(scene.sensor["object_position_w"][~in_air, 2], lift.HALF_EDGE)
     np.testing.assert_allclose(scene.joint_position[:, -1], np.where(in_air, lift.HALF_EDGE, 0.04))
     assert (np.abs(to_cube[~in_air, :2]) <= lift.BESIDE).all()
