@@ -109,10 +109,12 @@ def train(command: options.Train) -> Outcome:
             "setup_s": trained.setup_s,
             "env_steps": trained.env_steps,
             "updates": trained.updates,
+            "diverged": trained.diverged,
         }
         write_json(folder / RESULT, data)
+    diverged = f"physics diverged in {trained.diverged} episodes\n" if trained.diverged else ""
     text = (
-        f"policy  {data['policy']}\n"
+        f"policy  {data['policy']}\n{diverged}"
         f"trained on {trained.env_steps} steps in {trained.train_s:.2f} s; "
         f"evaluate it with: alula evaluate {data['policy']}"
     )

@@ -126,6 +126,11 @@ class DataParallelPpo:
                 return statistics
         raise AlulaError(f"a worker was lost {ATTEMPTS} times in update {self.updates_done}: {why}")
 
+    @property
+    def diverged(self) -> int:
+        """Of worker 0."""
+        return self.learner.diverged
+
     def network(self) -> Network:
         """The policy as it is now."""
         return self.learner.network()

@@ -40,6 +40,11 @@ class Learner(Protocol):
         """Whether the cost of the last update can be compared with later ones."""
         ...
 
+    @property
+    def diverged(self) -> int:
+        """Episodes since the start, or since it was restored, in which physics diverged; in this process."""
+        ...
+
     def update(self) -> Statistics:
         """One update."""
         ...

@@ -347,6 +347,11 @@ class PpoLearner:
         for group in self._adam.param_groups:
             group["lr"] = rate
 
+    @property
+    def diverged(self) -> int:
+        """As `Learner.diverged`; only simulators of arms count them."""
+        return getattr(self.simulator, "diverged", 0)
+
     def network(self) -> Network:
         """The actor as it is now."""
         return policy_network(self.actor, self.actor_normalizer, slice(0, self._n_actions))

@@ -50,6 +50,8 @@ class TrainingResult:
     """Policy steps flown by all environments together."""
     updates: int
     """Updates of the actor."""
+    diverged: int
+    """Episodes in which physics diverged, and which were begun anew (see `Learner.diverged`)."""
     network: Network
     """The actor."""
     history: list[Statistics]
@@ -119,6 +121,7 @@ def train(
         setup_s=begun - started,
         env_steps=learner.env_steps,
         updates=learner.updates_done,
+        diverged=learner.diverged,
         network=network,
         history=run.history,
     )

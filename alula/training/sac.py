@@ -350,6 +350,11 @@ class SacLearner:
         temperature_loss(self.log_temperature, likelihood.detach(), least).backward()
         return -likelihood.detach().mean()
 
+    @property
+    def diverged(self) -> int:
+        """As `Learner.diverged`; only simulators of arms count them."""
+        return getattr(self.simulator, "diverged", 0)
+
     def network(self) -> Network:
         """The actor's mean as it is now."""
         return policy_network(self.actor, self.actor_normalizer, slice(0, self._n_actions))

@@ -63,6 +63,7 @@ class ShortHorizonLearner:
     """Actor, critic, their optimisers and the flights they learn from."""
 
     statistics = UpdateStatistics
+    diverged = 0
 
     def __init__(
         self,
