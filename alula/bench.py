@@ -37,8 +37,6 @@ def bench(command: Bench) -> Outcome:
         AlulaError: nothing that can be measured, or not here; repeats out of range.
     """
     preset = get_preset(command.preset or DEFAULT_PRESETS.get(command.what, "l2f-hover"))
-    if not 1 <= command.repeats <= 1000:
-        raise AlulaError(f"repeats is {command.repeats}; allowed: 1 to 1000")
     match command.what:
         case "sim":
             data = bench_sim(preset, repeats=command.repeats)
@@ -62,6 +60,7 @@ def bench_sim(preset: Preset, *, repeats: int) -> dict[str, Any]:
     The actions are random around hover. As no policy flies, the limits are lifted, so that an episode lasts
     as long as it does with one. Measured without and with sensor noise, in turn.
     """
+    check_repeats(repeats)
     if not isinstance(preset.sim, SimConfig):
         raise AlulaError(f"preset {preset.name} is an arm's; allowed: a multirotor's")
     far = Limits(position=1e6, velocity=1e6, angular_velocity=1e6)
@@ -122,6 +121,7 @@ def bench_train(preset: Preset, *, repeats: int) -> dict[str, Any]:
     """Training time of a preset, one run a seed, after a first run that fills the kernel cache."""
     from alula.training.run import train
 
+    check_repeats(repeats)
     times, rates = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(repeats + 1):
@@ -139,6 +139,7 @@ def bench_train(preset: Preset, *, repeats: int) -> dict[str, Any]:
 
 def bench_gpu(preset: Preset, *, repeats: int) -> tuple[dict[str, Any], str, tuple[str, ...]]:
     """Steps per second on a GPU, the same for people, and what is lacking where nothing can be measured."""
+    check_repeats(repeats)
     try:
         from alula import bench_gpu as gpu
     except ImportError:
@@ -151,6 +152,12 @@ def bench_gpu(preset: Preset, *, repeats: int) -> tuple[dict[str, Any], str, tup
         return {"preset": preset.name, "gpu": "none"}, "nothing measured", (lack,)
     data = gpu.bench_gpu(preset, repeats=repeats)
     return data, gpu.text(data), ()
+
+
+def check_repeats(repeats: int) -> None:
+    """Refuse a number of measurements that is out of range."""
+    if not 1 <= repeats <= 1000:
+        raise AlulaError(f"repeats is {repeats}; allowed: 1 to 1000")
 
 
 def _spread(name: str, values: list[float]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from alula.bench import check_repeats
 from alula.build import build_learner, build_robot
 from alula.build_workers import build_workers
 from alula.errors import AlulaError
@@ -60,11 +61,12 @@ def bench_scale(preset: Preset, *, repeats: int) -> dict[str, Any]:
     The two have the environments of the one between them, as with `alula train --workers 2`, and then as many each.
 
     Raises:
-        AlulaError: a preset of another learner, or fewer than two cores.
+        AlulaError: a preset of another learner, fewer than two cores, or repeats out of range.
     """
     algo = preset.algo
     if not isinstance(algo, PpoConfig):
         raise AlulaError(f"preset {preset.name}; allowed: one that learns by PPO")
+    check_repeats(repeats)
     cores = len(os.sched_getaffinity(0))
     if cores < 2:
         raise AlulaError(f"this process may use {cores} core; allowed: at least two")

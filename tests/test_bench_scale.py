@@ -36,6 +36,8 @@ def test_the_model_by_hand() -> None:
 def test_what_is_refused(monkeypatch) -> None:
     with pytest.raises(AlulaError, match="allowed: one that learns by PPO"):
         bench_scale(get_preset("l2f-hover"), repeats=1)
+    with pytest.raises(AlulaError, match="repeats is 0"):
+        bench_scale(get_preset("panda-reach"), repeats=0)
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: {3})
     with pytest.raises(AlulaError, match="at least two"):
         bench_scale(get_preset("panda-reach"), repeats=1)

@@ -168,16 +168,16 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
 
     ::
 
-        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.4 z_z + 0.5 flush exp(-(d / 0.1)^2) + 0.1 away (1 + a_grip) + near (0.25 (1 - a_grip) + grip carried)
-            - 0.5 min(max(1 - clearance / 1 mm, 0), 1) - 0.001 |a - a_before|^2
+        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.4 z_z + 0.5 flush exp(-(d / 0.1)^2)
+            + 0.1 away (1 + a_grip) + near (0.25 (1 - a_grip) + grip carried) - 0.5 min(max(1 - clearance / 1 mm, 0), 1) - 0.001 |a - a_before|^2
         c(x) = 1 - tanh(x);  d = |tool - cube|;  near, away = exp(-(d / 0.02)^2), 1 - exp(-(d / 0.04)^2);  z the tool's axis
         flush   = (max_k |y . e_k| - 0.7) / 0.3;  y the axis along which the fingers open, e_k those of the cube
         grip    = min(F_min / 5 N, 1) min(max(2 - F_max / 40 N, 0), 1), of the two pads
         carried = 0.5 + 5 max(1 - |cube - target| / 0.4, 0) + 2 c(20 |cube - target|)
 
     Each piece keeps learning out of a dead end that it was seen in: fingers that never close, or close before they are
-    around the cube; fingers that take it by its edges; arms that wedge it between open fingers, and press too hard; a hand that is pressed on the floor and has
-    its servo targets far below, from where no random action lifts it.
+    around the cube; fingers that take it by its edges; arms that wedge it between open fingers, and press too hard; a hand
+    that is pressed on the floor and has its servo targets far below, from where no random action lifts it.
     """
     d, distance = (np.linalg.norm(v, axis=1) for v in (to_object(scene), to_goal(scene)))
     rot, cube_rot = (rot_from_quat(scene.sensor[k]) for k in ("tool_quat_w", "object_quat_w"))

@@ -88,5 +88,5 @@ def test_a_checkpoint_is_handed_down_with_another_config(tmp_path) -> None:
         assert np.array_equal(file["weights"], weights)
     with np.load(parent / CHECKPOINT) as file:
         assert str(file["config"]) == "old"
-    with pytest.raises(AlulaError, match="does not exist"):
+    with pytest.raises(AlulaError, match="cannot be read"):
         hand_down(child / "nowhere", child, "")
