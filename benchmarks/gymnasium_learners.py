@@ -28,7 +28,7 @@ FIRST_EVALUATION_SEED = 10_000
 ROLLOUT = 2048
 PPO_STEPS = 245 * ROLLOUT
 """Half a million, in whole rollouts."""
-SAC_STEPS = (50_000, 150_000)
+SAC_STEPS = {"InvertedDoublePendulum-v5": (50_000,), "Hopper-v5": (50_000, 150_000)}
 WARMUP = 100
 """Random steps of SAC before it learns."""
 SAC_UPDATE = 100
@@ -50,7 +50,7 @@ class Job:
     @property
     def steps(self) -> tuple[int, ...]:
         """Environment steps after which it is evaluated."""
-        return (PPO_STEPS,) if self.algo == "ppo" else SAC_STEPS
+        return (PPO_STEPS,) if self.algo == "ppo" else SAC_STEPS[self.env]
 
 
 class GymSimulator:
@@ -109,7 +109,7 @@ def train_alula(job: Job, evaluated: Callable[[int, Act], None]) -> None:
         learner = PpoLearner(simulator, ppo, job.seed, n_actions=n_actions)
     else:
         sac = SacConfig(
-            n_envs=1, updates=(SAC_STEPS[-1] - WARMUP) // SAC_UPDATE, steps_per_update=SAC_UPDATE, gradient_steps=1,
+            n_envs=1, updates=(job.steps[-1] - WARMUP) // SAC_UPDATE, steps_per_update=SAC_UPDATE, gradient_steps=1,
             warmup_steps=WARMUP, replay_size=1_000_000, batch_size=256, hidden=(256, 256), critic_hidden=(256, 256),
             learning_rate=3e-4, critic_learning_rate=3e-4, gamma=0.99, tau=0.005, privileged=False,
             distributional=job.algo == "dsac-t",
@@ -196,11 +196,10 @@ def jobs(algos: list[str], envs: list[str], seeds: list[int]) -> list[Job]:
     """All runs, PPO first, the implementations in turn."""
     return [
         Job(algo=algo, implementation=implementation, env=env, seed=seed)
-        for family in (("ppo",), ("sac", "dsac-t"))
+        for algo in ("ppo", "sac", "dsac-t")
+        if algo in algos
         for env in envs
         for seed in seeds
-        for algo in family
-        if algo in algos
         for implementation in IMPLEMENTATIONS
         if algo != "dsac-t" or implementation == "alula"
     ]

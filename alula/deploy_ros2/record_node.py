@@ -21,10 +21,12 @@ from alula.deploy_ros2.adapters.process import run
 from alula.errors import AlulaError
 
 TOPICS = (
-    "odometry", "pose", "twist", "imu", "battery", "command", "setpoint", "trajectory", "joint_states",
+    "odometry", "pose", "twist", "imu", "battery", "command", "setpoint", "trajectory",
+    "joint_states", "joint_goal", "goal_pose", "object_pose",
+    "/forward_position_controller/commands", "/joint_trajectory_controller/joint_trajectory",
     "/diagnostics", "/rosout",
 )  # fmt: skip
-"""What the nodes of this package say and hear through the generic interface."""
+"""What the nodes of this package say and hear through the generic interface and, by default, that of arms."""
 LOOK = 0.2
 """Time between two looks for topics that have come up [s]."""
 ANY = QoSProfile(depth=200, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)  # fmt: skip

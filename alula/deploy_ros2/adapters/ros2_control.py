@@ -26,8 +26,8 @@ from alula.robots.arm import Arm
 if TYPE_CHECKING:
     from alula.deploy_ros2.runner import PolicyRunner
 
-FLEETING = ("joint_velocity", "joint_torque")
-"""Levels whose last command must not stand for ever."""
+FLEETING = {"joint_velocity": "velocities", "joint_torque": "efforts"}
+"""Levels whose last command must not stand for ever, and what their controllers take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +124,8 @@ class Ros2ControlAdapter:
         """Subscribe and publish.
 
         Raises:
-            AlulaError: the policy commands no joints, velocities or torques that nothing would stop, or torques of a robot
-                that does not hold its links up; other joints.
+            AlulaError: the policy commands no joints, velocities or torques that nothing would stop or that would go to a
+                controller of positions, or torques of a robot that does not hold its links up; other joints.
         """
         _check(config, runner)
         names = arm.joint_names
@@ -309,16 +309,14 @@ def _check(config: Ros2ControlConfig, runner: "PolicyRunner") -> None:
             f"the policy commands {level} and ros2_control.watchdog is false; allowed: true, where the robot "
             "stops its joints by itself when commands stay away"
         )
-    if level != "joint_torque":
-        return
-    if not config.gravity_compensated:
+    if level == "joint_torque" and not config.gravity_compensated:
         raise AlulaError(
             "the policy commands joint_torque beside what holds the links up and ros2_control.gravity_compensated is "
             "false; allowed: true, where the robot adds that by itself"
         )
     if config.commands == Ros2ControlConfig.commands:
-        # A torque of 80 N m would be a position of 80 rad.
+        # A torque of 80 N m would be a position of 80 rad, a velocity of zero the way to position zero.
         raise AlulaError(
-            f"the policy commands joint_torque and ros2_control.commands is {config.commands}, which takes positions; "
-            "allowed: the topic of a controller of efforts"
+            f"the policy commands {level} and ros2_control.commands is {config.commands}, which takes positions; "
+            f"allowed: the topic of a controller of {FLEETING[level]}"
         )

@@ -183,16 +183,17 @@ def test_positions_stay_commanded_when_it_ends(level, controller):
 
 
 def test_velocities_are_taken_back_when_it_ends():
-    node, adapter, _ = adapter_of("joint_velocity", watchdog=True)
+    topic = "/velocities/commands"
+    node, adapter, _ = adapter_of("joint_velocity", watchdog=True, commands=topic)
     adapter.release()
-    assert node.sent(CONFIG.commands) == []  # somebody else may be in command
+    assert node.sent(topic) == []  # somebody else may be in command
     adapter.send(np.array([0.1, 0.2, 0.3]), 50.0)
     adapter.release()
     adapter.release()
-    assert [list(m.data) for m in node.sent(CONFIG.commands)] == [[0.1, 0.2, 0.3], [0.0, 0.0, 0.0]]
+    assert [list(m.data) for m in node.sent(topic)] == [[0.1, 0.2, 0.3], [0.0, 0.0, 0.0]]
     adapter.send(np.array([0.1, 0.2, 0.3]), 50.0)
     adapter.stop()
-    assert list(node.sent(CONFIG.commands)[-1].data) == [0.0, 0.0, 0.0]
+    assert list(node.sent(topic)[-1].data) == [0.0, 0.0, 0.0]
 
 
 def test_velocities_that_nothing_would_stop_are_refused():
@@ -200,6 +201,8 @@ def test_velocities_that_nothing_would_stop_are_refused():
         adapter_of("joint_velocity")
     with pytest.raises(AlulaError, match="trajectory, which takes positions"):
         adapter_of("joint_velocity", controller="trajectory", watchdog=True)
+    with pytest.raises(AlulaError, match=r"which takes positions; allowed: .* of velocities"):
+        adapter_of("joint_velocity", watchdog=True)
 
 
 EFFORTS = {"watchdog": True, "gravity_compensated": True, "commands": "/efforts/commands"}
@@ -221,7 +224,7 @@ def test_torques_go_to_a_controller_of_efforts_and_are_taken_back_when_it_ends()
     [
         ({"watchdog": False}, r"joint_torque and ros2_control\.watchdog is false; allowed: true"),
         ({"gravity_compensated": False}, r"ros2_control\.gravity_compensated is false; allowed: true"),
-        ({"commands": CONFIG.commands}, "which takes positions; allowed: the topic of a controller"),
+        ({"commands": CONFIG.commands}, r"which takes positions; allowed: .* of efforts"),
         ({"controller": "trajectory"}, "trajectory, which takes positions, .* joint_torque; allowed"),
     ],
 )  # fmt: skip

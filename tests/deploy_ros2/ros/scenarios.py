@@ -70,9 +70,13 @@ def expected(fault) -> tuple[str, ...]:
 
 
 def disturbed(fault, outcome, record) -> bool:
-    """Whether the computer itself held up robot, recorder or policy, apart from the fault; no excuse for commands."""
+    """Whether the computer itself held up robot, recorder or policy, apart from the fault; no excuse for commands.
+
+    A policy_node that is late takes the newest measurement and never sees the one before, which may be the faulty one.
+    """
     sent = np.array([o.at for o in record.odometry])
-    held_up = max(o.lag for o in record.odometry) > HELD_UP or outcome.counts.get("stall", 0) > 0
+    late = any(outcome.counts.get(code, 0) > 0 for code in ("stall", "deadline"))
+    held_up = max(o.lag for o in record.odometry) > HELD_UP or late
     if fault.group == faults["PROCESSES"] or unsafe(record):
         return False
     return bool(held_up or np.diff(sent).max() > HELD_UP)
