@@ -157,8 +157,23 @@ PRESETS: tuple[Preset, ...] = (
         about="lift a flat box that a Franka Panda can only grasp once it stands out over an edge",
         robot="panda",
         task="pivot_lift",
-        sim=ArmSimConfig(episode_steps=250, randomization=ARM_RANDOMIZED),
-        algo=replace(ARM_PPO, updates=400),
+        sim=ArmSimConfig(
+            action="end_effector_delta",
+            gripper_scale=8.0,
+            assisting_force=1.5,
+            head_start=0.5,
+            episode_steps=250,
+            randomization=ARM_RANDOMIZED,
+        ),
+        algo=replace(
+            ARM_PPO,
+            updates=900,
+            learning_rate=7e-4,
+            gamma=0.98,
+            initial_std=0.5,
+            entropy_weight=0.003,
+            assisted=0.35,
+        ),
     ),
 )
 

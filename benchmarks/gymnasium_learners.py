@@ -229,7 +229,7 @@ def table(results: list[dict[str, Any]]) -> str:
         "interval (seeds drawn, then episodes); time of training, median of the seeds, on one thread, without",
         "evaluation. Both sides: environment, steps, networks, batches, rates as in `benchmarks/gymnasium_learners.py`",
         "(the defaults of stable-baselines3; PPO with normalised observations and rewards and a rate that falls to zero).",
-        "The runs took turns at low priority on a machine with other work, so processor time says more than wall time.",
+        "The two sides took turns on one core of a shared machine whose other core had other work.",
         f"Runs: {'; '.join(machines)}. Made by `python benchmarks/gymnasium_learners.py --table --write`.",
         "",
         "| task | learner | steps | implementation | seeds | return | 95 % interval | wall time | processor time |",

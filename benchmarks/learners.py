@@ -6,7 +6,7 @@ Seed 0 was used while the settings were chosen; this starts at 100. The training
 time of making environments, networks and clones apart. Curves are in the `metrics.csv` of each run; `--keep DIR` keeps
 the runs, and one that is there is not made again. `--jobs` trainings go at once, each on cores of its own. `--write` puts the table into
 benchmarks/results/learners.md, a section a preset, and into docs/results/PRESET the curves of all seeds and the first one's policy,
-settings and metrics.
+settings and metrics. A preset with something to show beside it (BESIDE) is trained so too, in sections of their own.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
@@ -31,6 +32,13 @@ FIRST_SEED = 100
 RESULTS = Path(__file__).parent / "results" / "learners.md"
 KEPT = Path(__file__).parents[1] / "docs" / "results"
 FILES = ("policy.onnx", "config.json", "metrics.csv")
+BESIDE = {
+    "panda-pivot-lift": {
+        "plain PPO": ("--sim.assisting_force", "0", "--sim.head_start", "0"),
+        "head starts alone": ("--sim.assisting_force", "0"),
+    }
+}
+"""What a preset is compared with: options of `alula train` by name."""
 HEAD = """# Learners in torch
 
 Made by `python benchmarks/learners.py --write`. Each row is one training seed; success with its 95 % interval over fresh episodes,
@@ -48,12 +56,14 @@ def alula(*arguments: str, cores: str = "") -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def trained(preset: str, seed: int, folder: Path, cores: str) -> dict[str, Any]:
+def trained(
+    preset: str, options: Sequence[str], seed: int, folder: Path, cores: str
+) -> dict[str, Any]:
     """The result of a training, of an earlier call if it is there."""
     result = folder / "result.json"
     if result.is_file():
         return json.loads(result.read_text())
-    return alula("train", preset, "--seed", str(seed), "--out", str(folder), cores=cores)
+    return alula("train", preset, *options, "--seed", str(seed), "--out", str(folder), cores=cores)
 
 
 def figures(found: dict[str, Any]) -> str:
@@ -66,8 +76,10 @@ def figures(found: dict[str, Any]) -> str:
     return f"{found['success']:.1%} ({low:.1%} to {high:.1%}) | {shown}"
 
 
-def section(preset: str, seeds: int, episodes: int, keep: Path, jobs: int) -> str:
-    """The table of a preset."""
+def section(
+    title: str, preset: str, options: Sequence[str], runs: dict[int, Path], episodes: int, jobs: int
+) -> str:
+    """The table of a preset with options; `runs` are the folders of its trainings by seed."""
     machine, rows, nominal, ranged, times = describe(), [], [], [], []
     every = sorted(os.sched_getaffinity(0))
     share = len(every) // jobs
@@ -78,14 +90,13 @@ def section(preset: str, seeds: int, episodes: int, keep: Path, jobs: int) -> st
     def train(seed: int) -> dict[str, Any]:
         cores = free.get()
         try:
-            return trained(preset, seed, keep / f"{preset}-{seed}", cores)
+            return trained(preset, options, seed, runs[seed], cores)
         finally:
             free.put(cores)
 
-    numbers = range(FIRST_SEED, FIRST_SEED + seeds)
     with ThreadPoolExecutor(jobs) as pool:
-        results = list(pool.map(train, numbers))
-    for seed, result in zip(numbers, results, strict=True):
+        results = list(pool.map(train, runs))
+    for seed, result in zip(runs, results, strict=True):
         policy = result["policy"]
         flown = [
             alula("evaluate", policy, "--episodes", str(episodes), "--seed", str(seed), *more)
@@ -108,16 +119,16 @@ def section(preset: str, seeds: int, episodes: int, keep: Path, jobs: int) -> st
     )
     cores = f"each training on {share} of the cores"
     return (
-        f"## {preset}\n\n{machine}; {episodes} episodes; {cores}.\n\n{head}\n"
+        f"## {title}\n\n{machine}; {episodes} episodes; {cores}.\n\n{head}\n"
         + "\n".join(rows)
         + "\n"
     )
 
 
-def write(preset: str, text: str) -> None:
-    """Put a section in its place, or behind the others."""
+def write(title: str, text: str) -> None:
+    """Put a section in its place, behind the others."""
     old = RESULTS.read_text() if RESULTS.is_file() else HEAD
-    others = [s for s in re.split(r"(?m)^(?=## )", old) if not s.startswith(f"## {preset}\n")]
+    others = [s for s in re.split(r"(?m)^(?=## )", old) if not s.startswith(f"## {title}\n")]
     parts = [s.rstrip() for s in (*others, text)]
     RESULTS.write_text("\n\n".join(parts) + "\n")
 
@@ -159,13 +170,18 @@ def main() -> None:
         parser.error(f"--jobs is {chosen.jobs}; allowed: 1 to {cores}")
     with tempfile.TemporaryDirectory() as scratch:
         for preset in chosen.presets:
-            keep = chosen.keep or Path(scratch)
-            text = section(preset, chosen.seeds, chosen.episodes, keep, chosen.jobs)
-            print(text)
-            if chosen.write:
-                write(preset, text)
+            for beside, options in {"": (), **BESIDE.get(preset, {})}.items():
+                title = f"{preset}, {beside}" if beside else preset
+                name = title.replace(", ", "-").replace(" ", "-")
+                keep = chosen.keep or Path(scratch)
                 seeds = range(FIRST_SEED, FIRST_SEED + chosen.seeds)
-                publish(preset, [keep / f"{preset}-{seed}" for seed in seeds])
+                runs = {seed: keep / f"{name}-{seed}" for seed in seeds}
+                text = section(title, preset, options, runs, chosen.episodes, chosen.jobs)
+                print(text)
+                if chosen.write:
+                    write(title, text)
+                    if not beside:
+                        publish(preset, list(runs.values()))
 
 
 if __name__ == "__main__":

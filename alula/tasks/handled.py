@@ -9,6 +9,8 @@ from alula.sim.arm_scene import OBJECT, Scene
 
 POSITION_NOISE = 0.001
 """Standard deviation of the object's measured position [m] and rotation matrix [-]."""
+PAD, FINGER = 0.009, 0.015
+"""Half a pad's edge on the Panda's fingers, and a finger's thickness: its outer side is this far from its inner one [m]."""
 
 
 def pose_sensors(robot: Arm) -> str:

@@ -13,9 +13,9 @@ from alula.robots.arm import Arm
 from alula.robots.inverse_kinematics import joint_positions
 from alula.robots.kinematics import Kinematics
 from alula.sim.arm_scene import Scene, Start, ToolPose
+from alula.tasks.handled import FINGER, PAD, pose_sensors, to_goal, to_object, turned
 from alula.tasks.handled import goal_entries as entries
 from alula.tasks.handled import goal_observe as observe
-from alula.tasks.handled import pose_sensors, to_goal, to_object, turned
 
 __all__ = [
     "NAME",
@@ -57,8 +57,6 @@ FLUSH = 0.1
 """Fingers this close to the cube turn to its faces [m]."""
 CARRY = 0.4
 """Carrying is worth something from this distance to the target on [m]."""
-PAD, FINGER = 0.009, 0.015
-"""Half a pad's edge, and its thickness: the outer side of a finger is this far from its inner one [m]."""
 CLEAR = 0.001
 """Pads that are so high have nothing to do with the floor [m]."""
 AROUND = 256

@@ -10,16 +10,18 @@ from functools import lru_cache
 
 import numpy as np
 
+from alula.frames import quat_multiply, rot_from_quat
 from alula.robots.arm import Arm
 from alula.robots.inverse_kinematics import joint_positions
 from alula.sim.arm_scene import Scene, Start, ToolPose
-from alula.tasks.handled import entries, observe, pose_sensors, to_object, turned
+from alula.tasks.handled import FINGER, PAD, entries, observe, pose_sensors, to_object, turned
 
 __all__ = [
     "NAME",
     "entries",
     "failed",
     "failures",
+    "head_start",
     "measures",
     "objects",
     "observe",
@@ -49,7 +51,7 @@ YAW = 0.2
 """It is turned by up to this at the start [rad]."""
 TOOL = (0.5, 0.0, 0.33)
 """Where the tool starts, give or take SPREAD in each joint [m]."""
-FINGER = 0.02
+OPEN = 0.02
 """Where the fingers start: half their width [m]."""
 TILT = np.pi / 4
 """The hand starts tilted by this from straight down, pointing away from the edge [rad]."""
@@ -61,8 +63,18 @@ HEIGHT = 0.1
 """Lifting higher is not rewarded [m]."""
 HOLDING = 0.5
 """Both pads press at least so hard on what is held [N]."""
-NEAR = 0.08
+AT_BOX = 0.08
 """A tool this close to the box's middle is at it [m]."""
+INSIDE = 0.014
+"""The fingers are to close this far inside of the box's side [m]."""
+NEAR, AWAY, TURNED = 0.02, 0.04, 0.15
+"""A tool so close to where it is to close can grip; one so far away must open first; one so close turns to the box [m]."""
+OVER, FREE = (-0.03, 0.03), 0.01
+"""How far the side is to come out over the edge, from where on; from where on a finger fits under it [m]."""
+HANDS = 128
+"""Poses of each kind that are sought once, for head starts to choose from."""
+BESIDE = (0.027, 0.045)
+"""How far the box stands out over the edge where a hand is beside it: less than half, or it would tip [m]."""
 
 
 def objects(robot: Arm) -> str:
@@ -103,7 +115,7 @@ def _above(robot: Arm) -> tuple[float, ...]:
     """Joint positions with the tool at TOOL, tilted (J)."""
     q = joint_positions(robot, TOOL, tilted(TILT), robot.home)
     # The last joint is the gripper.
-    return (*q[:-1].tolist(), FINGER)
+    return (*q[:-1].tolist(), OPEN)
 
 
 def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
@@ -122,6 +134,63 @@ def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> 
         joint_position=np.clip(above + away, low, high),
         pose_w={"object": np.concatenate([place, turned(yaw)], axis=1)},
     )
+
+
+@lru_cache
+def _hands(robot: Arm) -> tuple[np.ndarray, np.ndarray]:
+    """Hands in the air, hands open beside a box that stands out over the edge, and hands on top of one: joint positions
+    (3, HANDS, J), and x and y of the box's middle (of the first: of the hand) [m] (3, HANDS, 2).
+    """
+    rng, above = np.random.default_rng(0), _above(robot)
+    upright, quarter = 0.15, np.pi / 2
+    air = rng.uniform((0.42, -0.15, TOP + 0.03, TILT), (0.58, 0.0, TOP + 0.15, quarter), (HANDS, 4))
+    x, over, apart, higher, tilt = rng.uniform(
+        (0.43, BESIDE[0], 0.0, -0.008, TILT), (0.57, BESIDE[1], 0.08, 0.008, quarter), (HANDS, 5)
+    ).T
+    # Farther away it is higher, the more so the more it points down.
+    z = TOP + HALF_HEIGHT + higher + 0.3 * apart * (quarter - tilt)
+    beside = np.stack([x, EDGE - over + INSIDE - apart, z, tilt], axis=1)
+    box_beside = np.stack([x, EDGE - over + HALF_EDGE], axis=1)
+    x, over, inside, gap, tilt, finger = rng.uniform(
+        (0.43, OVER[0], 0.012, 0.0, upright, 0.0), (0.57, 0.02, 0.07, 0.006, 0.9, 0.03), (HANDS, 6)
+    ).T
+    # The finger nearer to the edge is lower: by its outer corner below the tool, by its middle nearer to the edge.
+    y = EDGE - over + inside + np.cos(tilt) * (finger + 0.5 * FINGER)
+    z = TOP + 2.0 * HALF_HEIGHT + np.sin(tilt) * (finger + FINGER) + np.cos(tilt) * PAD + gap
+    on_top = np.stack([x, y, z, tilt], axis=1)
+    box_below = np.stack([x, EDGE - over + HALF_EDGE], axis=1)
+    hands = np.array(
+        [
+            [joint_positions(robot, place, tilted(angle), above) for *place, angle in kind.tolist()]
+            for kind in (air, beside, on_top)
+        ]
+    )
+    opened = rng.uniform(OPEN, 2.0 * OPEN, HANDS)
+    hands[:, :, -1] = np.stack([np.full(HANDS, HALF_HEIGHT), opened, finger])
+    return hands, np.stack([air[:, :2], box_beside, box_below])
+
+
+def head_start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
+    """Hands that hold the box in the air, open hands beside a box that stands out, hands on top of one that lies anywhere up
+    to there, and hands as ever above such a one, a quarter each: to lift, to grasp and to draw are learned in that order.
+    """
+    begun = start(rng, n, robot, tool_pose)
+    usual = begun.pose_w["object"]
+    kind, pick = rng.integers(0, 4, n), rng.integers(0, HANDS, n)
+    moved, hand = kind < 3, np.minimum(kind, 2)
+    hands, boxes = _hands(robot)
+    joints = np.where(moved[:, None], hands[hand, pick], begun.joint_position)
+    x, y = boxes[hand, pick].T
+    x = np.where(moved, x + 0.02 * rng.uniform(-1.0, 1.0, n), usual[:, 0])
+    y = np.where(moved, y, EDGE - rng.uniform(OVER[0], BESIDE[1], n) + HALF_EDGE)
+    lying = np.column_stack([x, y, usual[:, 2:]])
+    tool = tool_pose(joints)
+    # The box in the hand: its y is the tool's z, its z opposite to the tool's y, a quarter turn about x.
+    into = rot_from_quat(tool[:, 3:])[:, :, 2]
+    quat = quat_multiply(tool[:, 3:], np.array([np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0]))
+    held = np.concatenate([tool[:, :3] + (HALF_EDGE - INSIDE) * into, quat], axis=1)
+    pose = np.where((kind == 0)[:, None], held, lying)
+    return Start(joint_position=joints, pose_w={"object": pose})
 
 
 def _height(scene: Scene) -> np.ndarray:
@@ -145,18 +214,34 @@ def privileged(scene: Scene) -> np.ndarray:
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Closeness of tool and box, a box that is held, its height, and smooth actions [N].
+    """Tool at the box's side, turned to it; the side out over the edge; closing there; a box that is held, and how high [N].
 
     ::
 
-        r = 0.25 c(|tool - box|) + held (0.25 + 2 min(max(height, 0) / 0.1, 1) + 0.5 lifted) - 0.005 |a - a_before|^2
-        c(d) = 1 - tanh(5 d)
+        r = 0.5 c(5 d) + 0.25 c(20 d) + (0.4 |y . z_box| + 0.2 z . y_box) exp(-(d / 0.15)^2) + 0.5 out
+            + 0.05 away (1 + a_grip) + 0.25 free near (1 - a_grip)
+            + held (0.5 + 5 min(max(height, 0) / 0.1, 1) + 2 lifted) - 0.001 |a - a_before|^2
+        c(x) = 1 - tanh(x);  d from the tool to where it is to close, INSIDE the side at the edge;  y, z axes of the tool
+        near, away = exp(-(d / 0.02)^2), 1 - exp(-(d / 0.04)^2)
+        out  = min(max((over + 0.03) / 0.06, 0), 1), 1 where held;  over: how far the side is out over the edge
+        free = over > 0.01
     """
-    closeness = 1.0 - np.tanh(5.0 * np.linalg.norm(to_object(scene), axis=1))
-    height = _height(scene)
-    lifted = 0.25 + 2.0 * np.clip(height / HEIGHT, 0.0, 1.0) + 0.5 * (height > LIFTED)
+    s, height, held = scene.sensor, _height(scene), _held(scene)
+    rot, box_rot = (rot_from_quat(s[k]) for k in ("tool_quat_w", "object_quat_w"))
+    side = s["object_position_w"] - HALF_EDGE * box_rot[:, :, 1]
+    grasp = side + INSIDE * box_rot[:, :, 1]
+    d, over = np.linalg.norm(grasp - s["tool_position_w"], axis=1), EDGE - side[:, 1]
+    flush = np.abs((rot[:, :, 1] * box_rot[:, :, 2]).sum(1))
+    into = (rot[:, :, 2] * box_rot[:, :, 1]).sum(1)
+    at_side = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
+    attitude = (0.4 * flush + 0.2 * into) * np.exp(-((d / TURNED) ** 2))
+    out = np.where(held, 1.0, np.clip((over - OVER[0]) / (OVER[1] - OVER[0]), 0.0, 1.0))
+    near, away = np.exp(-((d / NEAR) ** 2)), 1.0 - np.exp(-((d / AWAY) ** 2))
+    opening = action[:, -1]
+    hand = 0.05 * away * (1.0 + opening) + 0.25 * (over > FREE) * near * (1.0 - opening)
+    lifted = 0.5 + 5.0 * np.clip(height / HEIGHT, 0.0, 1.0) + 2.0 * (height > LIFTED)
     change = ((action - previous) ** 2).sum(1)
-    return 0.25 * closeness + _held(scene) * lifted - 0.005 * change
+    return at_side + attitude + 0.5 * out + hand + held * lifted - 0.001 * change
 
 
 def failed(scene: Scene) -> np.ndarray:
@@ -180,7 +265,7 @@ def failures(scene: Scene) -> dict[str, np.ndarray]:
     """What became of the others at the end (N)."""
     short, height = ~succeeded(scene), _height(scene)
     fell = height < -HALF_HEIGHT
-    near = np.linalg.norm(to_object(scene), axis=1) < NEAR
+    near = np.linalg.norm(to_object(scene), axis=1) < AT_BOX
     held = _held(scene)
     return {
         "fell off the table": short & fell,

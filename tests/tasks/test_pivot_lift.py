@@ -1,5 +1,6 @@
 """Pivot-lift by hand: what is seen, what it is worth, what counts; what the hand can do with the box, and what it cannot."""
 
+from dataclasses import replace
 from pathlib import Path
 from runpy import run_path
 
@@ -16,6 +17,9 @@ from alula.tasks import pivot_lift as task
 
 Follower = run_path(str(Path(__file__).parent / "following.py"))["Follower"]
 PANDA = load_arm("panda")
+TRAINED = get_preset("panda-pivot-lift").sim
+RANDOMIZED = ArmSimConfig(randomization=TRAINED.randomization)
+"""Steps of joints, with what training randomises and delays."""
 REST = task.TOP + task.HALF_HEIGHT
 SQUEEZED = ((0.0, 0.0, 10.0), (0.0, 3.0, -8.0))
 PRESSED = ((0.0, 0.0, -10.0), (0.0, 3.0, -8.0))
@@ -55,19 +59,48 @@ def test_rows_and_entries_fit_together():
     assert build_task("pivot_lift") is task
 
 
+def reward_of(tool, box, forces=((0, 0, 0), (0, 0, 0)), grip: float = 0.0, change: float = 0.0):
+    """Of one arm whose hand points straight down, with the gripper's action and a change of all others."""
+    action, before = np.zeros((1, 8)), np.full((1, 8), change)
+    action[:, -1] = before[:, -1] = grip
+    return task.reward(scene(tool, box, forces), action, before)
+
+
 def test_the_reward_by_hand():
-    # tool 0.1 m from the box, which lies there; actions changed by 1 in all 8; tanh 0.5 = 0.4621172
-    s = scene((0.5, 0.0, REST + 0.1), (0.5, 0.0, REST))
-    near = 0.25 * 0.5378828
-    assert task.reward(s, np.ones((1, 8)), np.zeros((1, 8))) == pytest.approx(near - 0.04, abs=1e-6)
-    # squeezed 6 cm up: 0.25 + 2 * 0.6 + 0.5 more; 4 cm up: 0.25 + 2 * 0.4
-    for height, held in ((0.06, 1.95), (0.04, 1.05), (0.2, 2.75), (-0.01, 0.25)):
+    # The box's side is 5 cm from its middle towards the edge, and fingers are to close 14 mm inside of it. From straight
+    # above, y of the tool is opposite to y of the box, and z opposite to its z: not turned to it at all.
+    # 0.1 m off and 3 cm behind the edge, open: tanh 0.5 = 0.4621172, tanh 2 = 0.9640276, exp(-6.25) = 0.0019305
+    far = 0.5 * 0.5378828 + 0.25 * 0.0359724
+    tool = (0.5, task.EDGE + 0.03 + 0.014, REST + 0.1)
+    box = (0.5, task.EDGE + 0.03 + task.HALF_EDGE, REST)
+    assert reward_of(tool, box) == pytest.approx(far + 0.05 * 0.9980695, abs=1e-6)
+    assert reward_of(tool, box, grip=1.0) == pytest.approx(far + 0.1 * 0.9980695, abs=1e-6)
+    assert reward_of(tool, box, change=1.0) == pytest.approx(far + 0.0499035 - 0.007, abs=1e-6)
+    # 15 mm out over the edge: three quarters of the way; closing counts only there, and at the place itself
+    out = (0.5, task.EDGE - 0.015 + task.HALF_EDGE, REST)
+    assert reward_of((0.5, out[1] - 0.036, REST), out, grip=-1.0) == pytest.approx(
+        0.75 + 0.375 + 0.5
+    )
+    behind = (0.5, task.EDGE - 0.009 + task.HALF_EDGE, REST)
+    assert reward_of((0.5, behind[1] - 0.036, REST), behind, grip=-1.0) == pytest.approx(
+        0.75 + 0.325
+    )
+    # squeezed 6 cm up: 0.5 + 5 * 0.6 + 2; 4 cm up: 0.5 + 5 * 0.4; all of the way out, wherever it is
+    for height, held in ((0.06, 5.5), (0.04, 2.5), (0.2, 7.5), (-0.01, 0.5)):
         z = REST + height
-        s = scene((0.5, 0.0, z + 0.1), (0.5, 0.0, z), SQUEEZED)
-        assert task.reward(s, np.ones((1, 8)), np.ones((1, 8))) == pytest.approx(near + held)
-    # pressed from above by both pads is not held
-    s = scene((0.5, 0.0, REST + 0.1), (0.5, 0.0, REST), PRESSED)
-    assert task.reward(s, np.ones((1, 8)), np.ones((1, 8))) == pytest.approx(near, abs=1e-6)
+        place = (0.5, 0.08, z)
+        at = (0.5, 0.044, z)
+        assert reward_of(at, place, SQUEEZED) == pytest.approx(0.75 + 0.5 + held)
+        # pressed from above by both pads is not held, and 8 cm behind the edge nothing is out
+        assert reward_of(at, place, PRESSED) == pytest.approx(0.75)
+
+
+def test_the_hand_turns_to_the_side():
+    # As if it pointed along y, its fingers opening along z: quaternion of a turn by -90 degrees about x
+    half = np.sqrt(0.5)
+    s = scene((0.5, 0.044, REST), (0.5, 0.08, REST))
+    s.sensor["tool_quat_w"][:] = half, -half, 0.0, 0.0
+    assert task.reward(s, np.zeros((1, 8)), np.zeros((1, 8))) == pytest.approx(0.75 + 0.6)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +140,35 @@ def test_starts_are_in_range():
     assert task.START[0][1] <= behind.min() < 0.011
     assert 0.029 < behind.max() <= task.START[1][1]
     assert np.max(corners) < task.TABLE_HIGH[1]
-    assert (start.joint_position[:, -1] == task.FINGER).all()
+    assert (start.joint_position[:, -1] == task.OPEN).all()
+
+
+def test_head_starts_lie_still_or_are_held():
+    config = replace(TRAINED, head_start=1.0)
+    simulator = MujocoArm(PANDA, task, config, 256, threads=1, auto_reset=False)
+    simulator.reset(0)
+    height = task.measures(simulator.scene)["height"]
+    in_air = height > 0.01
+    assert 0.15 < in_air.mean() < 0.35
+    assert np.abs(height[~in_air]).max() < 1e-9
+    over = task.measures(simulator.scene)["overhang"][~in_air] + task.HALF_EDGE
+    assert task.OVER[0] - 0.01 < over.min() < 0.0
+    assert 0.04 < over.max() < task.HALF_EDGE
+    still = np.zeros((256, simulator.n_actions), np.float32)
+    closing = still.copy()
+    closing[:, 6] = -0.5
+    for _ in range(25):
+        simulator.step(np.where(in_air[:, None], closing, still))
+    s = simulator.scene
+    # Hands that hold it go on; with the others nothing has happened: nothing was inside of anything else.
+    assert task.privileged(s)[in_air, -1].all()
+    assert np.abs(task.measures(s)["height"][~in_air]).max() < 2e-3
+    assert np.linalg.norm(s.sensor["object_velocity_w"][~in_air], axis=1).max() < 0.05
+    assert simulator.diverged == 0
 
 
 def test_what_lies_on_the_table_stays():
-    simulator = MujocoArm(PANDA, task, get_preset("panda-pivot-lift").sim, 16, threads=1, auto_reset=False)  # fmt: skip
+    simulator = MujocoArm(PANDA, task, RANDOMIZED, 16, threads=1, auto_reset=False)
     simulator.reset(0)
     before = simulator.scene.sensor["object_position_w"]
     for _ in range(150):
@@ -160,8 +217,7 @@ def test_no_grasp_from_above_lifts_the_box(beside, yaw):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_script_draws_the_box_over_the_edge_and_lifts_it(seed):
     # In the last one with what training randomises and delays
-    sim = get_preset("panda-pivot-lift").sim
-    simulator = simulated(seed, sim if seed == 2 else ArmSimConfig())
+    simulator = simulated(seed, RANDOMIZED if seed == 2 else ArmSimConfig())
     follower = Follower(simulator)
     x, y, z = simulator.scene.sensor["object_position_w"][0]
     beside, out, side = task.EDGE - 0.016, task.EDGE + task.HALF_EDGE - 0.035, np.pi / 2
