@@ -38,7 +38,7 @@ class Setting:
 
     def simulator(self, n: int) -> MujocoArm:
         """N environments in which an ended episode stays ended, and nothing helps the robot."""
-        config = replace(self.config, assisting_force=0.0, head_start=0.0)
+        config = replace(self.config, assisting_force=0.0, relaxed_contacts=0.0, head_start=0.0)
         return MujocoArm(self.robot, self.task, config, n, auto_reset=False, edit=self.edit)
 
 

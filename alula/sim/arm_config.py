@@ -76,6 +76,9 @@ class ArmSimConfig:
     assisting_force: float = 0.0
     """Three further actions push the body `object`, at 1 with this force, as far as the simulator's `assistance` goes, for
     a policy to find out what is worth doing (privileged actions, arXiv 2502.15442) [N]; 0: there are none."""
+    relaxed_contacts: float = 0.0
+    """With an assisting force: episodes begin with contacts whose time constants are longer by up to this share, as far as the
+    `assistance` goes then; those that a model gives as stiffness stay as they are [-]."""
     head_start: float = 0.0
     """Share of a training's episodes that begin as the task's `head_start` says, with part of the task done, so that its end is
     learned before its beginning is; episodes of an evaluation never do [-]."""
@@ -96,6 +99,11 @@ class ArmSimConfig:
             moves_tool = self.action == "end_effector_delta"
             _check(name, getattr(self, name), 1e-3, most / self.control_dt if moves_tool else 100.0)
         _check("assisting_force", self.assisting_force, 0.0, 1000.0)
+        _check("relaxed_contacts", self.relaxed_contacts, 0.0, 100.0)
+        if self.relaxed_contacts > 0.0 and self.assisting_force == 0.0:
+            raise AlulaError(
+                f"relaxed_contacts is {self.relaxed_contacts}; allowed: 0 without an assisting_force"
+            )
         _check("head_start", self.head_start, 0.0, 1.0)
         _check("history", self.history, 0, 64)
         _check("noise", self.noise, 0.0, 100.0)

@@ -190,6 +190,8 @@ class SacConfig:
     """Discount per step [-]."""
     tau: float = 0.005
     """Share of the critics in their targets' next weights, and of a new value in a moving average [-]."""
+    initial_std: float = 1.0
+    """Standard deviation of the first actions before the squash: small where a base is to be corrected [-]."""
     initial_temperature: float = 1.0
     """Reward of a nat of entropy at the start."""
     target_entropy: float = -1.0
@@ -217,6 +219,7 @@ class SacConfig:
             # gamma of one would make a value of the critics infinite
             "gamma": (0.0, 0.9999),
             "tau": (1e-9, 1.0),
+            "initial_std": (1e-3, 10.0),
             "initial_temperature": (1e-9, 1e9),
             # what actions within -1 and 1 can have
             "target_entropy": (-100.0, math.log(2.0)),

@@ -172,9 +172,10 @@ class SacLearner:
         observation, seen = self._now = self._begin()
         o, q = observation.shape[1], seen.shape[1]
         actor = Mlp((o, *config.hidden, 2 * n_actions), self._random, last=0.01)
-        # z whose squash is the first action; log s is zero
+        # z whose squash is the first action
         z = first_action / math.sqrt(1.0 - first_action * first_action)
         torch.nn.init.constant_(actor.layers[-1].bias[:n_actions], 0.0 if base else z)
+        torch.nn.init.constant_(actor.layers[-1].bias[n_actions:], math.log(config.initial_std))
         self.actor = Corrected(base, actor) if base else actor
         sizes = (q + n_actions, *config.critic_hidden, 2 if config.distributional else 1)
         self.critics = [Mlp(sizes, self._random, last=1.0) for _ in range(2)]

@@ -64,6 +64,11 @@ class MujocoArm:
         self._physics = self._make_physics(n_envs, threads)
         self.assistance = 0.0
         self._object = self._find_object() if config.assisting_actions else 0
+        self._contacts = [
+            (getattr(self.model, name)[:, 0].copy(), self._physics.expand(name)[:, :, 0])
+            for name in ("geom_solref", "pair_solref")
+            if config.relaxed_contacts > 0.0 and len(getattr(self.model, name))
+        ]
         if config.head_start and not hasattr(task, "head_start"):
             raise AlulaError(f"task {task.NAME!r} has no head start; allowed: head_start 0")
         self._randomizer = Randomizer(self._physics, self.model, n_envs, config.randomization)
@@ -201,6 +206,15 @@ class MujocoArm:
             self._physics.xfrc_applied[:, self._object, :3] = force
         return action[:, :own]
 
+    def _relax_contacts(self, ids: np.ndarray) -> None:
+        """Contacts of new episodes, as far as the assistance goes now."""
+        longer = 1.0 + self.config.relaxed_contacts * self.assistance
+        for time_constant, field in self._contacts:
+            # A negative one is a stiffness.
+            field[ids] = np.where(time_constant > 0.0, longer, 1.0) * time_constant
+        if self._contacts:
+            self._physics.set_const(ids)
+
     def _command(self, action: np.ndarray) -> None:
         """Actions to the actuators' controls."""
         step = self._scale * action
@@ -263,6 +277,7 @@ class MujocoArm:
     def _begin(self, ids: np.ndarray) -> tuple[Scene, np.ndarray]:
         """New episodes in these environments; what `_scene` and `_true` say of them."""
         rng, n = self._rng, len(ids)
+        self._relax_contacts(ids)
         self._randomizer.draw(rng, ids)
         start = self._draw_start(rng, n)
         self._place(ids, start.joint_position, start.pose_w)

@@ -296,6 +296,38 @@ def test_assisting_actions_push_the_object_as_far_as_the_assistance_goes():
     assert sim.scene.sensor["object_position_w"][:, 2] == pytest.approx(0.02, abs=5e-4)
 
 
+@pytest.mark.parametrize("randomization", [ArmRandomization(), ArmRandomization(mass=0.2)])
+def test_contacts_are_relaxed_as_far_as_the_assistance_goes_and_then_not_at_all(randomization):
+    plain = ArmSimConfig(assisting_force=1.0, randomization=randomization)
+    sims = [
+        MujocoArm(load_arm("panda"), lift, config, 4, threads=1)
+        for config in (plain, replace(plain, relaxed_contacts=4.0))
+    ]
+    still = np.zeros((4, 11), np.float32)
+
+    def heights(assistance: float) -> list[np.ndarray]:
+        found = []
+        for sim in sims:
+            sim.assistance = assistance
+            sim.reset(0)
+            for _ in range(50):
+                sim.step(still)
+            found.append(sim.scene.sensor["object_position_w"][:, 2] - 0.02)
+        return found
+
+    stiff, soft = heights(1.0)
+    # A spring of five times the time constant has a 25th of the stiffness; impedance changes with the depth too.
+    assert (soft < 10.0 * stiff).all()
+    assert (stiff < 0.0).all()
+    stiff, soft = heights(0.0)
+    np.testing.assert_array_equal(stiff, soft)
+
+
+def test_relaxed_contacts_need_an_assisting_force():
+    with pytest.raises(AlulaError, match=r"relaxed_contacts is 1\.0; allowed: 0 without"):
+        ArmSimConfig(relaxed_contacts=1.0)
+
+
 def test_assistance_needs_an_object():
     with pytest.raises(AlulaError, match="'reach' has no body 'object'"):
         MujocoArm(load_arm("ur5e"), reach, ArmSimConfig(assisting_force=1.0), 1)
