@@ -69,28 +69,38 @@ def reward_of(tool, box, forces=((0, 0, 0), (0, 0, 0)), grip: float = 0.0, chang
 def test_the_reward_by_hand():
     # The box's side is 5 cm from its middle towards the edge, and fingers are to close 14 mm inside of it. From straight
     # above, y of the tool is opposite to y of the box, and z opposite to its z: not turned to it at all.
-    # 0.1 m off and 3 cm behind the edge, open: tanh 0.5 = 0.4621172, tanh 2 = 0.9640276, exp(-6.25) = 0.0019305
+    # 0.1 m off and 3 cm behind the edge, where the gripper does not count: tanh 0.5 = 0.4621172, tanh 2 = 0.9640276, exp(-6.25) = 0.0019305
     far = 0.5 * 0.5378828 + 0.25 * 0.0359724
-    tool = (0.5, task.EDGE + 0.03 + 0.014, REST + 0.1)
-    box = (0.5, task.EDGE + 0.03 + task.HALF_EDGE, REST)
-    assert reward_of(tool, box) == pytest.approx(far + 0.05 * 0.9980695, abs=1e-6)
-    assert reward_of(tool, box, grip=1.0) == pytest.approx(far + 0.1 * 0.9980695, abs=1e-6)
-    assert reward_of(tool, box, change=1.0) == pytest.approx(far + 0.0499035 - 0.007, abs=1e-6)
-    # 15 mm out over the edge: three quarters of the way; closing counts only there, and at the place itself
-    out = (0.5, task.EDGE - 0.015 + task.HALF_EDGE, REST)
-    assert reward_of((0.5, out[1] - 0.036, REST), out, grip=-1.0) == pytest.approx(
-        0.75 + 0.375 + 0.5
-    )
-    behind = (0.5, task.EDGE - 0.009 + task.HALF_EDGE, REST)
-    assert reward_of((0.5, behind[1] - 0.036, REST), behind, grip=-1.0) == pytest.approx(
-        0.75 + 0.325
-    )
-    # squeezed 6 cm up: 0.5 + 5 * 0.6 + 2; 4 cm up: 0.5 + 5 * 0.4; all of the way out, wherever it is
-    for height, held in ((0.06, 5.5), (0.04, 2.5), (0.2, 7.5), (-0.01, 0.5)):
+    behind = (0.5, task.EDGE + 0.03 + task.HALF_EDGE, REST)
+    above = (0.5, behind[1] - 0.036, REST + 0.1)
+    assert reward_of(above, behind) == pytest.approx(far, abs=1e-6)
+    assert reward_of(above, behind, grip=1.0) == pytest.approx(far, abs=1e-6)
+    assert reward_of(above, behind, change=1.0) == pytest.approx(far - 0.007, abs=1e-6)
+    # 30 mm out over the edge: six sevenths of the way; opening counts there far off, closing at the place itself
+    out = (0.5, task.EDGE - 0.03 + task.HALF_EDGE, REST)
+    above, at = (0.5, out[1] - 0.036, REST + 0.1), (0.5, out[1] - 0.036, REST)
+    assert reward_of(above, out, grip=1.0) == pytest.approx(far + 6 / 7 + 0.2 * 0.9980695, abs=1e-6)
+    assert reward_of(at, out, grip=-1.0) == pytest.approx(0.75 + 6 / 7 + 0.5)
+    # where no finger fits below neither does
+    less = (0.5, task.EDGE - 0.024 + task.HALF_EDGE, REST)
+    at = (0.5, less[1] - 0.036, REST)
+    assert reward_of(at, less, grip=-1.0) == pytest.approx(0.75 + 5.4 / 7)
+    # Closed fingers on top of it, 22 mm along the way of the fingers: exp(-(44 / 20)^2) of closing, 1 - exp(-(44 / 40)^2) of
+    # opening; there the hand is turned to the side, and points inside
+    d = 0.022
+    near = 0.5 * (1 - np.tanh(5 * d)) + 0.25 * (1 - np.tanh(20 * d))
+    expected = near + 0.6 * np.exp(-((d / 0.15) ** 2)) + 6 / 7
+    s = scene((0.5, out[1] - 0.036, REST + d), out)
+    s.sensor["tool_quat_w"][:] = np.sqrt(0.5), -np.sqrt(0.5), 0.0, 0.0
+    for grip, hand in ((-1.0, 0.5 * np.exp(-4.84)), (1.0, 0.2 * (1 - np.exp(-1.21)))):
+        action = np.array([[0.0] * 7 + [grip]])
+        assert task.reward(s, action, action) == pytest.approx(expected + hand, abs=1e-6)
+    # squeezed 6 cm up: 0.5 + 5 * 0.6 + 2; 4 cm up: 0.5 + 5 * 0.4; 15 cm: 0.5 + 5 * 0.5 + 2; all of the way out
+    for height, held in ((0.06, 5.5), (0.04, 2.5), (0.15, 5.0), (0.3, 2.5), (-0.01, 0.5)):
         z = REST + height
         place = (0.5, 0.08, z)
         at = (0.5, 0.044, z)
-        assert reward_of(at, place, SQUEEZED) == pytest.approx(0.75 + 0.5 + held)
+        assert reward_of(at, place, SQUEEZED) == pytest.approx(0.75 + 1.0 + held)
         # pressed from above by both pads is not held, and 8 cm behind the edge nothing is out
         assert reward_of(at, place, PRESSED) == pytest.approx(0.75)
 
@@ -206,7 +216,7 @@ def test_no_grasp_from_above_lifts_the_box(beside, yaw):
     follower.go(over, rot, 0.04, 1.0)
     follower.go(place, rot, 0.04, 0.6)
     # Pressed down by the whole arm it does not sink into the table.
-    assert task.measures(simulator.scene)["height"][0] > -5e-4
+    assert task.measures(simulator.scene)["height"][0] > -1e-3
     follower.go(place, rot, 0.0, 1.5)
     follower.go(over, rot, 0.0, 1.0)
     assert not task.succeeded(simulator.scene).any()
