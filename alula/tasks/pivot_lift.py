@@ -14,7 +14,7 @@ from alula.frames import quat_multiply, rot_from_quat
 from alula.robots.arm import Arm
 from alula.robots.inverse_kinematics import joint_positions
 from alula.sim.arm_scene import Scene, Start, ToolPose
-from alula.tasks.handled import FINGER, PAD, entries, observe, pose_sensors, to_object, turned
+from alula.tasks.handled import PAD, entries, observe, pose_sensors, to_object, turned
 
 __all__ = [
     "NAME",
@@ -139,11 +139,12 @@ def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> 
 
 @lru_cache
 def _hands(robot: Arm) -> tuple[np.ndarray, np.ndarray]:
-    """Hands in the air, hands open beside a box that stands out over the edge, and hands on top of one: joint positions
-    (3, HANDS, J), and x and y of the box's middle (of the first: of the hand) [m] (3, HANDS, 2).
+    """Hands in the air, hands open beside a box that stands out over the edge, and hands open astride the edge, one finger on
+    top of a box and one below: joint positions (3, HANDS, J), and x and y of the box's middle (of the first: of the hand)
+    [m] (3, HANDS, 2).
     """
     rng, above = np.random.default_rng(0), _above(robot)
-    upright, quarter = 0.15, np.pi / 2
+    quarter = np.pi / 2
     air = rng.uniform((0.42, -0.15, TOP + 0.03, TILT), (0.58, 0.0, TOP + 0.15, quarter), (HANDS, 4))
     x, over, apart, higher, tilt = rng.uniform(
         (0.43, BESIDE[0], 0.0, -0.008, TILT), (0.57, BESIDE[1], 0.08, 0.008, quarter), (HANDS, 5)
@@ -153,19 +154,19 @@ def _hands(robot: Arm) -> tuple[np.ndarray, np.ndarray]:
     beside = np.stack([x, EDGE - over + INSIDE - apart, z, tilt], axis=1)
     box_beside = np.stack([x, EDGE - over + HALF_EDGE], axis=1)
     x, over, inside, gap, tilt, finger = rng.uniform(
-        (0.43, OVER[0], 0.012, 0.0, upright, 0.0),
-        (0.57, BESIDE[1], 0.07, 0.006, 0.9, 0.03),
+        (0.43, OVER[0], 0.004, 0.0, 0.5, 0.037),
+        (0.57, BESIDE[1], 0.018, 0.006, 0.75, 0.04),
         (HANDS, 6),
     ).T
-    # The finger nearer to the edge is lower: by its outer corner below the tool, by its middle nearer to the edge.
-    y = EDGE - over + inside + np.cos(tilt) * (finger + 0.5 * FINGER)
-    z = TOP + 2.0 * HALF_HEIGHT + np.sin(tilt) * (finger + FINGER) + np.cos(tilt) * PAD + gap
-    on_top = np.stack([x, y, z, tilt], axis=1)
+    # The upper finger's lowest corner is f (cos, sin) + PAD (sin, -cos) from the tool, in y and z.
+    y = EDGE - over + inside - finger * np.cos(tilt) - PAD * np.sin(tilt)
+    z = TOP + 2.0 * HALF_HEIGHT + gap - finger * np.sin(tilt) + PAD * np.cos(tilt)
+    astride = np.stack([x, y, z, tilt], axis=1)
     box_below = np.stack([x, EDGE - over + HALF_EDGE], axis=1)
     hands = np.array(
         [
             [joint_positions(robot, place, tilted(angle), above) for *place, angle in kind.tolist()]
-            for kind in (air, beside, on_top)
+            for kind in (air, beside, astride)
         ]
     )
     opened = rng.uniform(OPEN, 2.0 * OPEN, HANDS)
@@ -174,8 +175,9 @@ def _hands(robot: Arm) -> tuple[np.ndarray, np.ndarray]:
 
 
 def head_start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
-    """Hands that hold the box in the air, open hands beside a box that stands out, hands on top of one that lies anywhere up
-    to there, and hands as ever above such a one, a quarter each: to lift, to grasp and to draw are learned in that order.
+    """Hands that hold the box in the air, open hands beside a box that stands out, hands astride the edge with a finger on one
+    that lies anywhere up to there, and hands as ever above such a one, a quarter each: to lift, to grasp and to draw are
+    learned in that order.
     """
     begun = start(rng, n, robot, tool_pose)
     usual = begun.pose_w["object"]
