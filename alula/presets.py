@@ -167,12 +167,12 @@ PRESETS: tuple[Preset, ...] = (
         ),
         algo=replace(
             ARM_PPO,
-            updates=900,
+            updates=500,
             learning_rate=7e-4,
             gamma=0.98,
             initial_std=0.5,
             entropy_weight=0.003,
-            assisted=0.35,
+            assisted=0.5,
         ),
     ),
 )
