@@ -172,7 +172,6 @@ PRESETS: tuple[Preset, ...] = (
             gamma=0.98,
             initial_std=0.5,
             entropy_weight=0.003,
-            assisted=0.5,
         ),
     ),
 )
