@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from alula.deploy_ros2.adapters.multirotor import MultirotorConfig
 from alula.deploy_ros2.adapters.parameters import descriptions
+from alula.deploy_ros2.adapters.ros2_control import Ros2ControlConfig
 from alula.deploy_ros2.node_config import NodeConfig, ReferenceConfig, plain
 from alula.deploy_ros2.policy_node import PolicyNode
 from alula.deploy_ros2.record_node import TOPICS, RecordNode
@@ -111,6 +112,13 @@ def test_permissions_are_what_the_node_uses_and_no_more(node, graph):
     assert may["subscribe"] == uses["subscribe"] | parts
     assert may["reply"] == uses["reply"]
     assert may["request"] == set()
+
+
+def test_a_recording_has_what_an_arm_says_and_hears_by_default():
+    config = Ros2ControlConfig()
+    poses = {config.states, config.goal, config.goal_pose, config.object_pose}
+    assert {config.commands, config.trajectory} <= set(TOPICS)
+    assert {topic.removeprefix("/") for topic in poses} <= set(TOPICS)
 
 
 def test_the_operator_speaks_to_nodes_that_listen(graph):
