@@ -11,7 +11,6 @@ from typing import (
     TypeVar,
     assert_never,
     cast,
-    get_args,
     get_type_hints,
 )
 
@@ -24,7 +23,7 @@ from alula.presets import Preset, TaskName
 from alula.robots.arm import Arm, known_arms, load_arm
 from alula.robots.files import read_table
 from alula.robots.multirotor import Multirotor, load_robot
-from alula.sim.arm_config import ActionKind, ArmSimConfig
+from alula.sim.arm_config import ArmSimConfig
 from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
 from alula.sim.protocol import FlightSimulator, Simulator
 from alula.training.config import PpoConfig, SacConfig, ShortHorizonConfig
@@ -138,19 +137,6 @@ def build_robot(preset: Preset, name_or_path: str | Path = "") -> Robot:
     """
     load = load_arm if isinstance(preset.sim, ArmSimConfig) else load_robot
     return load(name_or_path or preset.robot)
-
-
-def with_action(preset: Preset, action: ActionKind | None) -> Preset:
-    """An arm's preset whose policy commands this in place of its own; None leaves it.
-
-    Raises:
-        AlulaError: it is no arm's.
-    """
-    if action is None:
-        return preset
-    if not isinstance(preset.sim, ArmSimConfig):
-        raise AlulaError(f"preset {preset.name} moves no arm; allowed: without --sim.action")
-    return replace(preset, sim=replace(preset.sim, action=action))
 
 
 def build_learner(preset: Preset, robot: Robot, seed: int, threads: int | None = None) -> "Learner":
@@ -360,10 +346,6 @@ def arm_config_from_json(table: Any) -> ArmSimConfig:
         AlulaError: a setting is unknown, of another type, or out of its range.
     """
     try:
-        if table["action"] not in get_args(ActionKind):
-            raise AlulaError(
-                f"action is {table['action']!r}; allowed: {', '.join(get_args(ActionKind))}"
-            )
         return _settings(ArmSimConfig, table)
     except AlulaError:
         raise

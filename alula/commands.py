@@ -77,10 +77,12 @@ def _pil_target(pil: tuple[options.PilTarget, ...] | None) -> "Target | None":
 
 def train(command: options.Train) -> Outcome:
     """`alula train`."""
-    from alula.build import build_robot, with_action
+    from alula.build import build_robot
     from alula.presets import get_preset
+    from alula.settings import parse_one, with_settings
 
-    preset = with_action(get_preset(command.preset), command.action)
+    preset = get_preset(command.preset)
+    preset = with_settings(preset, parse_one(command.settings, preset))
     preset = on_device(preset, command.device)
     _check_seed(command.seed)
     wanted = command.robot or preset.robot
@@ -124,7 +126,7 @@ def train(command: options.Train) -> Outcome:
 def sweep(command: options.Sweep) -> Outcome:
     """`alula sweep`."""
     from alula.presets import get_preset
-    from alula.sweep.settings import parse_settings
+    from alula.settings import parse_settings
 
     preset = get_preset(command.preset)
     settings = parse_settings(command.settings, preset)

@@ -19,10 +19,6 @@ _Columns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="OURS=THEIRS ...")]
 _PresetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
 _PolicyFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
 PilTarget = Literal["cortex-m4f", "cortex-m7", "riscv32"]
-_ArmAction = Annotated[
-    Literal["joint_position_delta", "joint_torque", "end_effector_delta"] | None,
-    tyro.conf.arg(name="sim.action", metavar="ACTION"),
-]
 BackEnd = Literal["multirotor", "mujoco", "mujoco-warp", "isaac-lab", "isaac-gym"]
 _LogFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
 
@@ -74,16 +70,20 @@ class Train(Common):
       alula train l2f-hover
       alula train crazyflie-track --seed 3 --out runs/track3
       alula train crazyflie-hover --robot my-robot.toml
-      alula train panda-reach --sim.action end_effector_delta
+      alula train panda-reach --set sim.action=end_effector_delta --set algo.updates=400
     """
 
     preset: _PresetName
     """Named experiment; `alula presets` lists them."""
     robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
     """Robot name or file in place of the preset's."""
-    action: _ArmAction = None
-    """What an arm's policy commands, in place of the preset's: joint_position_delta, joint_torque or
-    end_effector_delta (docs/arm-simulation.md)."""
+    settings: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="set", metavar="SETTING=VALUE"),
+    ] = ()
+    """A setting in place of the preset's: algo.NAME of the learner, or sim.NAME of the episodes; an unknown name lists them.
+    May be repeated."""
     seed: _Seed = 0
     """Seed of everything random."""
     out: _Dir = None

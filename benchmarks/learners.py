@@ -34,8 +34,8 @@ KEPT = Path(__file__).parents[1] / "docs" / "results"
 FILES = ("policy.onnx", "config.json", "metrics.csv")
 BESIDE = {
     "panda-pivot-lift": {
-        "plain PPO": ("--sim.assisting_force", "0", "--sim.head_start", "0"),
-        "head starts alone": ("--sim.assisting_force", "0"),
+        "plain PPO": ("--set", "sim.assisting_force=0", "--set", "sim.head_start=0"),
+        "head starts alone": ("--set", "sim.assisting_force=0"),
     }
 }
 """What a preset is compared with: options of `alula train` by name."""

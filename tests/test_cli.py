@@ -100,7 +100,15 @@ def test_unknown_commands_and_options(tmp_path):
         (["bench", "sim", "--repeats", 0], ["repeats is 0"]),
         (["bench", "scale", "--repeats", 0], ["repeats is 0"]),
         (["train", "l2f-hover", "--robot", "no"], ["unknown robot 'no'", "known: crazyflie"]),
-        (["train", "l2f-hover", "--sim.action", "joint_torque"], ["preset l2f-hover moves no arm"]),
+        (
+            ["train", "l2f-hover", "--set", "sim.action=joint_torque"],
+            ["unknown setting 'sim.action'"],
+        ),
+        (["train", "panda-reach", "--set", "sim.action=no"], ["action is 'no'", "allowed: joint_"]),
+        (
+            ["train", "panda-reach", "--set", "algo.clip=0.1,0.2"],
+            ["2 values of algo.clip", "allowed"],
+        ),
         (["fly", "--log", "no.usd"], ["no.usd"]),
         (["fly", "--log", "no.usd", "--mass", 0], ["mass is 0", "allowed"]),
         (["fly", "--seed", -1], ["seed is -1"]),

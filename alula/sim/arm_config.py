@@ -1,7 +1,7 @@
 """Settings of an arm's episodes, whichever physics moves it: rates, actions, randomisation, delays, noise."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -93,6 +93,10 @@ class ArmSimConfig:
         _check("control_dt", self.control_dt, 1e-4, 1.0)
         _check("substeps", self.substeps, 1, MAX_SUBSTEPS)
         _check("episode_steps", self.episode_steps, 1, 10_000_000)
+        if self.action not in get_args(ActionKind):
+            raise AlulaError(
+                f"action is {self.action!r}; allowed: {', '.join(get_args(ActionKind))}"
+            )
         _check("action_scale", self.action_scale, 1e-3, 1.0)
         _check("gripper_scale", self.gripper_scale, 0.0, 100.0)
         for name, most in zip(("tool_speed", "tool_turn_speed"), TOOL_STEP_MAX, strict=True):

@@ -17,8 +17,8 @@ from alula.errors import AlulaError
 from alula.policies.files import read_bounded, write_files
 from alula.presets import Preset
 from alula.run_folder import keep_robot_file
+from alula.settings import grid
 from alula.sweep.run import REQUEST
-from alula.sweep.settings import grid
 from alula.training.population import check_ranges
 
 MAX_SEEDS = 1000

@@ -21,10 +21,10 @@ from alula.errors import AlulaError
 from alula.policies.files import write_files
 from alula.presets import Preset
 from alula.run_folder import RESULT
+from alula.settings import grid, with_settings
 from alula.sweep.options import Sweep
 from alula.sweep.request import SweepConfig, claim, default_sweep_folder, locked
 from alula.sweep.run import SweepRun, do_run, json_file, reached, result_of, score_of
-from alula.sweep.settings import grid, with_settings
 from alula.sweep.table import Row, row_of, run_row, sweep_text, to_csv
 from alula.training.population import (
     LOST,

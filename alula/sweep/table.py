@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from alula.evaluation.metrics import bootstrap_interval
+from alula.settings import settings_text
 from alula.sweep.run import measure_of
-from alula.sweep.settings import settings_text
 
 Row = dict[str, Any]
 

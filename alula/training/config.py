@@ -178,6 +178,8 @@ class SacConfig:
     """Transitions kept [steps]."""
     batch_size: int = 256
     """Transitions in a step of the optimisers."""
+    n_step: int = 1
+    """Rewards summed up in the critics' targets: more make what is far away known sooner, as seen under older policies [steps]."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the actor's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256)
@@ -214,6 +216,7 @@ class SacConfig:
             "replay_size": (self.n_envs, 100_000_000),
             "warmup_steps": (1, self.replay_size),
             "batch_size": (1, 1_000_000),
+            "n_step": (1, 1000),
             "learning_rate": (0.0, 1.0),
             "critic_learning_rate": (0.0, 1.0),
             # gamma of one would make a value of the critics infinite

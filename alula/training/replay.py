@@ -11,7 +11,7 @@ from alula.errors import AlulaError
 
 @dataclass(kw_only=True)
 class Batch:
-    """B transitions; `next_*` is what a step led to before any reset, so also the final state of an episode."""
+    """B transitions; `next_*` is what the steps led to before any reset, so also the final state of an episode."""
 
     observation: Tensor
     """Actor observations [B, O]."""
@@ -20,20 +20,36 @@ class Batch:
     action: Tensor
     """Actions [B, A]."""
     reward: Tensor
-    """Rewards [B]."""
+    """Discounted sums of the rewards of up to `n_step` steps [B]."""
     terminated: Tensor
     """Failures, after which nothing follows; not time-outs [B]."""
     next_observation: Tensor
-    """Actor observations after the step [B, O]."""
+    """Actor observations after the last of these steps [B, O]."""
     next_privileged: Tensor
-    """Critic observations after the step [B, Q]."""
+    """Critic observations after the last of these steps [B, Q]."""
+    discount: Tensor
+    """gamma to the number of these steps [B]."""
 
 
 class Replay:
-    """A ring of transitions in one float32 matrix, so that a sample is one gathering of whole rows."""
+    """A ring of transitions in one float32 matrix, so that a sample is one gathering of whole rows.
+
+    Those of one environment are `n_envs` rows apart, and a sample looks up to `n_step` of them ahead::
+
+        R = sum_(k < m) gamma^k r_(t+k),  m <= n_step: up to the end of the episode or to the newest transition
+    """
 
     def __init__(
-        self, capacity: int, n_observed: int, n_privileged: int, n_actions: int, device: str = "cpu"
+        self,
+        capacity: int,
+        n_observed: int,
+        n_privileged: int,
+        n_actions: int,
+        *,
+        n_envs: int,
+        gamma: float,
+        n_step: int = 1,
+        device: str = "cpu",
     ) -> None:
         """An empty ring.
 
@@ -42,10 +58,19 @@ class Replay:
             n_observed: numbers O the actor sees.
             n_privileged: numbers Q the critic sees; 0 if it sees what the actor sees.
             n_actions: number of actions A.
+            n_envs: transitions taken in at once.
+            gamma: discount per step [-].
+            n_step: steps summed up [steps].
             device: where the rows lie.
         """
         self.capacity, self.size, self._next = capacity, 0, 0
-        self._widths = [n_observed, n_privileged, n_actions, 1, 1, n_observed, n_privileged]
+        self._widths = [n_observed, n_privileged, n_actions, 3, n_observed, n_privileged]
+        self._n_envs = n_envs
+        # where reward, failure and end of an episode stand in a row
+        first = sum(self._widths[:3])
+        self._reward, self._terminated, self._ended = range(first, first + 3)
+        self._ahead = n_envs * torch.arange(n_step, device=device)
+        self._powers = gamma ** torch.arange(n_step + 1, device=device)
         # Untouched memory costs nothing; the ring fills as it is written.
         self._rows = torch.empty((capacity, sum(self._widths)), device=device)
 
@@ -57,12 +82,13 @@ class Replay:
         action: np.ndarray,
         reward: np.ndarray,
         terminated: np.ndarray,
+        truncated: np.ndarray,
         next_observation: np.ndarray,
         next_privileged: np.ndarray,
     ) -> None:
-        """Take in N transitions, arrays as in `Batch`; they replace the oldest ones if there is no room."""
-        numbers = reward[:, None], terminated[:, None]
-        parts = [observation, privileged, action, *numbers, next_observation, next_privileged]
+        """Take in one transition of each environment, arrays [N, ...] of it; they replace the oldest if there is no room."""
+        numbers = np.stack((reward, terminated, terminated | truncated), 1)
+        parts = [observation, privileged, action, numbers, next_observation, next_privileged]
         if not self._widths[1]:
             parts[1] = parts[-1] = np.zeros((len(action), 0))
         self._put(np.concatenate(parts, 1, dtype=np.float32))
@@ -79,17 +105,28 @@ class Replay:
 
     def sample(self, n: int, random: torch.Generator) -> Batch:
         """`n` of the transitions, all equally likely, with replacement."""
-        index = torch.randint(self.size, (n,), generator=random, device=self._rows.device)
-        o, q, action, reward, terminated, next_o, next_q = self._rows[index].split(self._widths, 1)
+        age = torch.randint(self.size, (n,), generator=random, device=self._rows.device)
+        later = age[:, None] + self._ahead
+        rows = (self._next - self.size + later) % self.capacity
+        going_on = (1.0 - self._rows[rows, self._ended]).cumprod(1)
+        # A step counts where none before it was an episode's last, and where it has been made.
+        counts = (later < self.size).float()
+        counts[:, 1:] *= going_on[:, :-1]
+        steps = counts.sum(1).long()
+        final = rows.gather(1, steps[:, None] - 1)[:, 0]
+        before, _, after = self._rows.split((self._reward, 3, sum(self._widths[4:])), 1)
+        o, q, action = before[rows[:, 0]].split(self._widths[:3], 1)
+        next_o, next_q = after[final].split(self._widths[4:], 1)
         symmetric = not self._widths[1]
         return Batch(
             observation=o,
             privileged=o if symmetric else q,
             action=action,
-            reward=reward[:, 0],
-            terminated=terminated[:, 0],
+            reward=(self._rows[rows, self._reward] * counts * self._powers[:-1]).sum(1),
+            terminated=self._rows[final, self._terminated],
             next_observation=next_o,
             next_privileged=next_o if symmetric else next_q,
+            discount=self._powers[steps],
         )
 
     def newest(self, max_bytes: int) -> np.ndarray:
@@ -99,12 +136,14 @@ class Replay:
         return self._rows[index.to(self._rows.device)].cpu().numpy()
 
     def refill(self, rows: np.ndarray) -> None:
-        """Forget everything but these rows of `newest`.
+        """Forget everything but these rows of `newest`, whose episodes do not go on.
 
         Raises:
             AlulaError: rows of another kind.
         """
         if rows.ndim != 2 or rows.shape[1] != sum(self._widths) or rows.dtype != np.float32:
             raise AlulaError("checkpoint does not fit: replay")
+        rows = rows.copy()
+        rows[-self._n_envs :, self._ended] = 1.0
         self.size = self._next = 0
         self._put(rows)

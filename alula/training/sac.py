@@ -3,11 +3,12 @@
 The actor sees what the robot sees, the critics what only the simulator knows. Between the steps of N environments
 a few batches of B past transitions are learned from::
 
-    y          = r + gamma (1 - failed) (min_i Q'_i(s', a') - alpha log pi(a'|o')),  a' ~ pi(.|o')
+    y          = R + gamma^m (1 - failed) (min_i Q'_i(s', a') - alpha log pi(a'|o')),  a' ~ pi(.|o')
     L_critic_i = mean (Q_i(s, a) - y)^2 / 2
     L_policy   = mean (alpha log pi(a|o) - min_i Q_i(s, a)),  a ~ pi(.|o)
     L_alpha    = -log alpha mean (log pi(a|o) + H)
 
+R is the discounted sum of m rewards, m = `n_step` where the episode goes on for so long, after which comes s', and
 Q' follows Q slowly. A failure is worth nothing after its end; a time-out is worth the value of its final state,
 which the replay holds as what followed.
 
@@ -33,13 +34,7 @@ from torch.nn.functional import softplus
 from alula.policies.network import Network
 from alula.sim.protocol import Simulator, Transition
 from alula.training.config import SacConfig
-from alula.training.layers import (
-    Mlp,
-    Normalizer,
-    adam_state,
-    policy_network,
-    squash,
-)
+from alula.training.layers import Mlp, Normalizer, adam_state, policy_network, squash
 from alula.training.learner import check_fits
 from alula.training.replay import Batch, Replay
 from alula.training.residual import Corrected
@@ -91,11 +86,11 @@ def soft_target(
     next_value: Tensor,
     next_likelihood: Tensor,
     temperature: Tensor,
-    gamma: float,
+    discount: Tensor,
 ) -> Tensor:
     """Targets of the critics; all arguments [B] but the temperature []."""
-    # y = r + gamma (1 - failed) (Q'(s', a') - alpha log pi(a'|o'))
-    return reward + gamma * (1.0 - terminated) * (next_value - temperature * next_likelihood)
+    # y = R + gamma^m (1 - failed) (Q'(s', a') - alpha log pi(a'|o'))
+    return reward + discount * (1.0 - terminated) * (next_value - temperature * next_likelihood)
 
 
 def temperature_loss(log_temperature: Tensor, likelihood: Tensor, target_entropy: float) -> Tensor:
@@ -206,7 +201,10 @@ class SacLearner:
             self.actor_normalizer = Normalizer.frozen(base.mean, base.scale, base.clip, device)
         self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
         n_privileged = q if config.privileged else 0
-        self.replay = Replay(config.replay_size, o, n_privileged, n_actions, device)
+        self.replay = Replay(
+            config.replay_size, o, n_privileged, n_actions,
+            n_envs=len(observation), gamma=config.gamma, n_step=config.n_step, device=device,
+        )  # fmt: skip
         self._fill()
 
     def _begin(self) -> tuple[np.ndarray, np.ndarray]:
@@ -250,6 +248,7 @@ class SacLearner:
             action=action,
             reward=moved.reward,
             terminated=moved.terminated,
+            truncated=moved.truncated,
             next_observation=moved.final_observation,
             next_privileged=self._critic_sees(moved.final_privileged, moved.final_observation),
         )
@@ -326,7 +325,7 @@ class SacLearner:
             drawn = value + std.gather(0, least[None])[0] * self._noise(value)
         temperature = self.log_temperature.detach().exp()
         target, drawn = (
-            soft_target(batch.reward, batch.terminated, x, likelihood, temperature, self.config.gamma)
+            soft_target(batch.reward, batch.terminated, x, likelihood, temperature, batch.discount)
             for x in (value, drawn)
         )  # fmt: skip
         return target, drawn

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alula.build import with_action
 from alula.cli import main
 from alula.export import PARITY_MAX
 from alula.firmware_export.c_export import export_c
@@ -16,6 +15,7 @@ from alula.firmware_export.host import build_host, golden_difference
 from alula.policies.golden import replay
 from alula.policies.onnx_file import load_policy
 from alula.presets import get_preset
+from alula.settings import with_settings
 from alula.sim.arm_config import ActionKind
 from alula.training.config import PpoConfig
 
@@ -30,7 +30,8 @@ def trained(name: str, folder: Path, action: ActionKind | None = None) -> Path:
     from alula.run_folder import keep_robot_file
     from alula.training.run import train
 
-    preset = with_action(replace(get_preset(name), algo=TINY), action)
+    settings = {} if action is None else {"sim.action": action}
+    preset = with_settings(replace(get_preset(name), algo=TINY), settings)
     keep_robot_file(preset.robot, folder)
     return train(preset, out=folder).policy_path
 

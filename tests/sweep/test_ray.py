@@ -14,7 +14,7 @@ import pytest
 from alula.build import build_robot
 from alula.policies.onnx_file import load_policy
 from alula.presets import get_preset
-from alula.sweep.settings import with_settings
+from alula.settings import with_settings
 from alula.training.run import train, updates_saved
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from alula.build import build_learner, build_robot, build_task, with_action
+from alula.build import build_learner, build_robot, build_task
 from alula.errors import AlulaError
 from alula.presets import get_preset
+from alula.settings import with_settings
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
 from alula.tasks.insert_base import base_action
@@ -41,20 +42,13 @@ def test_insert_begins_as_its_script(tmp_path):
 def test_steps_of_the_tool_are_learned():
     """A short run of panda-reach by steps of the tool: the cost falls by more than a tenth of what separates a tool that
     stays away, at about 0.4, from one that has arrived, below -1."""
-    preset = with_action(get_preset("panda-reach"), "end_effector_delta")
+    preset = with_settings(get_preset("panda-reach"), {"sim.action": "end_effector_delta"})
     assert isinstance(preset.algo, PpoConfig)
     preset = replace(preset, algo=replace(preset.algo, n_envs=128, updates=24, minibatches=8))
     learner = build_learner(preset, build_robot(preset), 0)
     costs = [learner.update().cost for _ in range(24)]
     assert learner.network().weights[-1].shape[1] == 7
     assert np.mean(costs[-3:]) < np.mean(costs[:3]) - 0.15
-
-
-def test_only_arms_have_another_action():
-    hover = get_preset("crazyflie-hover")
-    assert with_action(hover, None) is hover
-    with pytest.raises(AlulaError, match="preset crazyflie-hover moves no arm; allowed: without"):
-        with_action(hover, "end_effector_delta")
 
 
 def test_assisting_actions_are_for_ppo():

@@ -9,12 +9,16 @@ from alula.errors import AlulaError  # noqa: E402
 from alula.training.replay import Replay  # noqa: E402
 
 
-def add(replay, *numbers, o=2, q=3, a=1):
+def ring(capacity, o=2, q=3, a=1, **settings):
+    return Replay(capacity, o, q, a, **({"n_envs": 1, "gamma": 0.5} | settings))
+
+
+def add(replay, *numbers, o=2, q=3, a=1, last=False):
     """Transitions that carry their number everywhere, with a sign or a tenth that says where."""
     k = np.array(numbers, np.float64)[:, None]
     replay.add(
         observation=np.repeat(k, o, 1), privileged=np.repeat(-k, q, 1), action=np.repeat(k / 10, a, 1),
-        reward=k[:, 0] + 0.25, terminated=k[:, 0] % 2 == 1,
+        reward=k[:, 0] + 0.25, terminated=k[:, 0] % 2 == 1, truncated=np.full(len(k), last),
         next_observation=np.repeat(k + 0.5, o, 1), next_privileged=np.repeat(-k - 0.5, q, 1),
     )  # fmt: skip
 
@@ -24,7 +28,7 @@ def kept(replay):
 
 
 def test_a_transition_comes_out_as_it_went_in():
-    replay = Replay(8, 2, 3, 1)
+    replay = ring(8)
     add(replay, 5)
     batch = replay.sample(4, torch.Generator().manual_seed(0))
     assert batch.observation.tolist() == [[5.0, 5.0]] * 4
@@ -32,21 +36,22 @@ def test_a_transition_comes_out_as_it_went_in():
     assert batch.action.numpy() == pytest.approx(0.5)
     assert batch.reward.tolist() == [5.25] * 4
     assert batch.terminated.tolist() == [1.0] * 4
+    assert batch.discount.tolist() == [0.5] * 4
     assert batch.next_observation.tolist() == [[5.5, 5.5]] * 4
     assert batch.next_privileged.tolist() == [[-5.5, -5.5, -5.5]] * 4
 
 
 def test_a_critic_that_sees_what_the_actor_sees_takes_no_room():
-    replay = Replay(8, 2, 0, 1)
+    replay = ring(8, q=0)
     add(replay, 5, q=2)
     batch = replay.sample(1, torch.Generator().manual_seed(0))
     assert batch.privileged.tolist() == [[5.0, 5.0]]
     assert batch.next_privileged.tolist() == [[5.5, 5.5]]
-    assert replay.newest(10**9).shape == (1, 2 + 1 + 1 + 1 + 2)
+    assert replay.newest(10**9).shape == (1, 2 + 1 + 3 + 2)
 
 
 def test_the_ring_keeps_the_newest_across_its_end():
-    replay = Replay(5, 2, 3, 1)
+    replay = ring(5)
     add(replay, 1, 2, 3)
     assert (replay.size, kept(replay)) == (3, [1, 2, 3])
     add(replay, 4, 5, 6)  # 6 takes the place of 1
@@ -62,7 +67,7 @@ def test_the_ring_keeps_the_newest_across_its_end():
 
 
 def test_nothing_is_drawn_from_where_nothing_is_yet():
-    replay = Replay(1000, 2, 3, 1)
+    replay = ring(1000)
     add(replay, 1, 2, 3)
     drawn = replay.sample(300, torch.Generator().manual_seed(0)).reward
     values, counts = np.unique(drawn.numpy(), return_counts=True)
@@ -71,9 +76,9 @@ def test_nothing_is_drawn_from_where_nothing_is_yet():
 
 
 def test_the_newest_go_on_in_another_replay():
-    replay, other = Replay(5, 2, 3, 1), Replay(4, 2, 3, 1)
+    replay, other = ring(5), ring(4)
     add(replay, *range(8))
-    row = 4 * (2 + 3 + 1 + 1 + 1 + 2 + 3)
+    row = 4 * (2 + 3 + 1 + 3 + 2 + 3)
     assert replay.newest(3 * row + 1)[:, 0].tolist() == [5, 6, 7]
     add(other, 100)
     other.refill(replay.newest(10**9))
@@ -82,9 +87,53 @@ def test_the_newest_go_on_in_another_replay():
     assert kept(other) == [5, 6, 7, 8]
 
 
-@pytest.mark.parametrize("rows", [np.zeros((2, 14), np.float32), np.zeros((2, 13)), np.zeros(13, np.float32)])  # fmt: skip
+def sums(replay):
+    """Of each transition: reward summed up, discount, whether that ended in a failure, what followed."""
+    drawn = replay.sample(500, torch.Generator().manual_seed(0))
+    columns = drawn.reward, drawn.discount, drawn.terminated, drawn.next_observation[:, 0]
+    return dict(
+        zip(drawn.observation[:, 0].tolist(), torch.stack(columns, 1).tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("capacity", [16, 7])
+def test_rewards_are_summed_up_to_the_end_of_the_episode(capacity):
+    replay = ring(capacity, n_envs=2, n_step=3)
+    add(replay, 2, 4)
+    add(replay, 6, 3)  # what follows 4 fails
+    add(replay, 8, 10)
+    add(replay, 12, 14, last=True)
+    add(replay, 16, 18)
+    # r = number + 1/4, gamma = 1/2
+    expected = {
+        2.0: [2.25 + 6.25 / 2 + 8.25 / 4, 0.125, 0.0, 8.5],
+        4.0: [4.25 + 3.25 / 2, 0.25, 1.0, 3.5],
+        6.0: [6.25 + 8.25 / 2 + 12.25 / 4, 0.125, 0.0, 12.5],
+        3.0: [3.25, 0.5, 1.0, 3.5],
+        8.0: [8.25 + 12.25 / 2, 0.25, 0.0, 12.5],
+        10.0: [10.25 + 14.25 / 2, 0.25, 0.0, 14.5],
+        12.0: [12.25, 0.5, 0.0, 12.5],
+        14.0: [14.25, 0.5, 0.0, 14.5],
+        16.0: [16.25, 0.5, 0.0, 16.5],
+        18.0: [18.25, 0.5, 0.0, 18.5],
+    }
+    assert sums(replay) == dict(list(expected.items())[-capacity:])
+
+
+def test_episodes_of_an_earlier_replay_do_not_go_on():
+    replay, other = ring(16, n_envs=2, n_step=3), ring(16, n_envs=2, n_step=3)
+    add(replay, 2, 4)
+    add(replay, 6, 8)
+    other.refill(replay.newest(10**9))
+    add(other, 10, 12)
+    found = sums(other)
+    assert found[2] == [2.25 + 6.25 / 2, 0.25, 0.0, 6.5]
+    assert found[8] == [8.25, 0.5, 0.0, 8.5]
+
+
+@pytest.mark.parametrize("rows", [np.zeros((2, 15), np.float32), np.zeros((2, 14)), np.zeros(14, np.float32)])  # fmt: skip
 def test_rows_of_another_kind(rows):
-    replay = Replay(5, 2, 3, 1)
+    replay = ring(5)
     add(replay, 1)
     with pytest.raises(AlulaError, match="checkpoint does not fit: replay"):
         replay.refill(rows)

@@ -119,7 +119,7 @@ def test_targets():
     # 1 + .5 (4 - .1 * -2) = 3.1; a failure is worth its reward; 3 + .5 (-4 - .1 * 10) = .5
     target = soft_target(
         torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 1.0, 0.0]), torch.tensor([4.0, 1e6, -4.0]),
-        torch.tensor([-2.0, 1e6, 10.0]), torch.tensor(0.1), 0.5,
+        torch.tensor([-2.0, 1e6, 10.0]), torch.tensor(0.1), torch.tensor([0.5, 0.5, 0.5]),
     )  # fmt: skip
     assert target.tolist() == pytest.approx([3.1, 2.0, 0.5])
 
@@ -179,7 +179,7 @@ def test_averages_of_the_spread_start_with_the_first_batch():
 def one_batch(**others):
     rows = {
         "observation": [[0.0]], "privileged": [[0.0, 0.0]], "action": [[0.0]], "reward": [1.0], "terminated": [0.0],
-        "next_observation": [[0.5]], "next_privileged": [[0.5, 0.25]],
+        "next_observation": [[0.5]], "next_privileged": [[0.5, 0.25]], "discount": [0.9],
     }  # fmt: skip
     return Batch(**{name: torch.tensor(x) for name, x in (rows | others).items()})
 
@@ -222,11 +222,12 @@ def test_the_replay_holds_final_states_and_only_failures_end():
     line = Line(n_envs=4, limit=4, n_failing=2, start=100.0)
     learner = SacLearner(line, replace(TINY, n_envs=4, warmup_steps=16), 0, n_actions=1)
     # an idle step, three steps to the end of all episodes, and one of the next ones
-    o, q, action, _, terminated, next_o, next_q = np.split(
-        learner.replay.newest(10**6), np.cumsum([1, 2, 1, 1, 1, 1]), axis=1
+    o, q, action, _, terminated, ended, next_o, next_q = np.split(
+        learner.replay.newest(10**6), np.cumsum([1, 2, 1, 1, 1, 1, 1]), axis=1
     )
     assert np.abs(o[:12]).max() < 2.0 < np.abs(o[12:]).min()
     assert terminated.ravel().tolist() == [0] * 8 + [1, 1, 0, 0] + [0] * 4
+    assert ended.ravel().tolist() == [0] * 8 + [1] * 4 + [0] * 4
     # what follows is what the action led to, never the next episode
     assert next_o == pytest.approx(o + 0.2 * action, abs=1e-5)
     assert q == pytest.approx(np.hstack([o, o**2]))

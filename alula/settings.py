@@ -1,4 +1,4 @@
-"""What `--set` of a sweep says: settings of the learner by name, and the values to try."""
+"""What `--set` says: settings of a preset by name, and the values to take or to try."""
 
 import itertools
 import json
@@ -13,11 +13,16 @@ MAX_POINTS = 1000
 """Most points of a grid."""
 
 
-def parse_settings(pairs: Sequence[str], preset: Preset) -> dict[str, list[Any]]:
+def parse_settings(
+    pairs: Sequence[str], preset: Preset, parts: Sequence[str] = ("algo",)
+) -> dict[str, list[Any]]:
     """Values by setting from texts such as "algo.learning_rate=1e-3,3e-3" or "algo.hidden=[64,64],[128,128]".
 
-    Only the learner's settings: those of the episodes (sim) decide what a policy is evaluated in, so that their results
-    would not compare.
+    Args:
+        pairs: the texts.
+        preset: whose settings they are.
+        parts: what may be set. The learner's settings alone where results shall compare: those of the episodes (sim)
+            decide what a policy is evaluated in.
 
     Raises:
         AlulaError: unknown setting, a value of another kind or out of its range, or a setting or value named twice.
@@ -26,15 +31,28 @@ def parse_settings(pairs: Sequence[str], preset: Preset) -> dict[str, list[Any]]
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or name in found:
-            raise AlulaError(f"--set {pair!r}; allowed: algo.NAME=VALUE,VALUE,..., each name once")
-        now = _get(preset, name)
+            raise AlulaError(f"--set {pair!r}; allowed: {parts[0]}.NAME=VALUE, each name once")
+        now = _get(preset, name, parts)
         values = [_value(name, raw, now) for raw in _split(text)]
         if any(value in values[:i] for i, value in enumerate(values)):
             raise AlulaError(f"--set {pair!r} names a value twice; allowed: each once")
         for value in values:
-            with_settings(preset, {name: value})  # the learner's own check of the value
+            with_settings(preset, {name: value})  # the settings' own check of the value
         found[name] = values
     return found
+
+
+def parse_one(pairs: Sequence[str], preset: Preset) -> dict[str, Any]:
+    """One value by setting of the learner (algo) or the episodes (sim), as `with_settings` takes them.
+
+    Raises:
+        AlulaError: as `parse_settings`, and more than one value of a setting.
+    """
+    found = parse_settings(pairs, preset, ("algo", "sim"))
+    for name, values in found.items():
+        if len(values) > 1:
+            raise AlulaError(f"--set names {len(values)} values of {name}; allowed: one")
+    return {name: value for name, (value,) in found.items()}
 
 
 def grid(settings: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -55,7 +73,7 @@ def with_settings(preset: Preset, settings: Mapping[str, Any]) -> Preset:
     """The preset with other settings, by dotted name.
 
     Raises:
-        AlulaError: a value that the learner refuses.
+        AlulaError: a value that is out of its range.
     """
     for name, value in settings.items():
         preset = _replaced(preset, name.split("."), value)
@@ -77,17 +95,18 @@ def _replaced(config: Any, path: list[str], value: Any) -> Any:
     return replace(config, **{first: inner})
 
 
-def _get(preset: Preset, name: str) -> Any:
+def _get(preset: Preset, name: str, parts: Sequence[str]) -> Any:
     first, *path = name.split(".")
-    value: Any = preset.algo
-    known = "algo"
-    for part in path:
+    # the part whose settings are listed where there is none of that name
+    known = first if first in parts else parts[0]
+    value: Any = getattr(preset, known)
+    for part in path if first == known else ():
         names = [f.name for f in fields(value)] if is_dataclass(value) else []
         if part not in names:
             break
         value, known = getattr(value, part), f"{known}.{part}"
-    if first != "algo" or known != name or is_dataclass(value):
-        inner: Any = value if is_dataclass(value) else preset.algo
+    if known != name or is_dataclass(value):
+        inner: Any = value if is_dataclass(value) else getattr(preset, known.partition(".")[0])
         listed = ", ".join(f"{known}.{f.name}" for f in fields(inner))
         raise AlulaError(f"unknown setting {name!r} of preset {preset.name}; allowed: {listed}")
     return value
@@ -105,18 +124,23 @@ def _split(text: str) -> list[str]:
     return parts
 
 
+def _like(value: Any, now: Any) -> Any:
+    """A whole number as a float where the present value is one."""
+    return float(value) if isinstance(now, float) and type(value) is int else value
+
+
 def _value(name: str, text: str, now: Any) -> Any:
     """A value of the same kind as the present one."""
     try:
         value = json.loads(text)
     except ValueError:
-        value = None
-    if isinstance(now, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        # names stand for themselves
+        value = text if isinstance(now, str) else None
     if isinstance(now, tuple) and isinstance(value, list):
-        value = tuple(value)
+        value = tuple(_like(v, now[0]) for v in value)
         alike = len(value) > 0 and all(type(v) is type(now[0]) for v in value)
     else:
+        value = _like(value, now)
         alike = type(value) is type(now)
     if not alike:
         like = json.dumps(now).replace(" ", "")

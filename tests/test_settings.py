@@ -1,12 +1,13 @@
 """What --set says, and what becomes of it."""
 
+import re
 from dataclasses import asdict
 
 import pytest
 
 from alula.errors import AlulaError
 from alula.presets import get_preset
-from alula.sweep.settings import grid, parse_settings, settings_text, with_settings
+from alula.settings import grid, parse_one, parse_settings, settings_text, with_settings
 
 REACH = get_preset("panda-reach")
 HOVER = get_preset("l2f-hover")
@@ -61,6 +62,27 @@ def test_what_is_refused(text: str, says: str) -> None:
         parse_settings([text], REACH)
     assert says in str(e.value)
     assert "\n" not in str(e.value)
+
+
+def test_settings_of_the_episodes_where_they_are_allowed() -> None:
+    texts = ["sim.action=joint_torque", "sim.randomization.actuator_delay=[0,0.02]", "algo.clip=1"]
+    found = parse_one(texts, REACH)
+    assert found == {
+        "sim.action": "joint_torque",
+        "sim.randomization.actuator_delay": (0.0, 0.02),
+        "algo.clip": 1.0,
+    }
+    changed = with_settings(REACH, found)
+    assert changed.sim.action == "joint_torque"  # type: ignore[union-attr]
+    assert changed.sim.randomization.actuator_delay == (0.0, 0.02)  # type: ignore[union-attr]
+    for text, says in {
+        "sim.action=none": "action is 'none'; allowed: joint_position_delta",
+        "sim.randomization=1": "allowed: sim.randomization.mass",
+        "robot=ur5e": "unknown setting 'robot'",
+        "algo.clip=0.1,0.2": "2 values of algo.clip; allowed: one",
+    }.items():
+        with pytest.raises(AlulaError, match=re.escape(says)):
+            parse_one([text], REACH)
 
 
 def test_a_setting_named_twice_is_refused() -> None:
