@@ -19,6 +19,9 @@ from alula.sim.mujoco.arm_model import Edit
 
 SOFTER = 1.5
 """Factor on the time constant of every contact in the second setting [-]."""
+ITERATIONS = 3000
+"""Most steps of the conjugate gradients: with MuJoCo's 100 they end before the solution where friction is stiff, and what
+is held flies off."""
 TOUCH = 5e-4
 """What is no further from a fixed shape rests on it [m]."""
 
@@ -55,6 +58,7 @@ def other_physics(setting: Setting) -> Setting:
         option = spec.option
         option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICIT
         option.solver = mujoco.mjtSolver.mjSOL_CG
+        option.iterations = ITERATIONS
         pyramids = int(option.cone) == int(mujoco.mjtCone.mjCONE_PYRAMIDAL)
         option.cone = (
             mujoco.mjtCone.mjCONE_ELLIPTIC if pyramids else mujoco.mjtCone.mjCONE_PYRAMIDAL
