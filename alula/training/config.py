@@ -184,6 +184,11 @@ class SacConfig:
     """Widths of the actor's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256)
     """Widths of the critics' hidden layers."""
+    critic_norm: bool = False
+    """Hidden layers of the critics are normalised, so that what they say of actions never tried stays bounded (arXiv
+    2302.02948)."""
+    policy_delay: int = 1
+    """The policy learns in every so many-th step of the optimisers alone (TD3, arXiv 1802.09477) [steps]."""
     learning_rate: float = 3e-4
     """Learning rate of the actor and the temperature."""
     critic_learning_rate: float = 3e-4
@@ -217,6 +222,7 @@ class SacConfig:
             "warmup_steps": (1, self.replay_size),
             "batch_size": (1, 1_000_000),
             "n_step": (1, 1000),
+            "policy_delay": (1, 1000),
             "learning_rate": (0.0, 1.0),
             "critic_learning_rate": (0.0, 1.0),
             # gamma of one would make a value of the critics infinite

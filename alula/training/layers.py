@@ -49,9 +49,18 @@ class Mlp:
     """Dense ReLU layers; the last one is linear."""
 
     def __init__(
-        self, sizes: tuple[int, ...], random: torch.Generator, *, last: float, bias: float = 0.0
+        self,
+        sizes: tuple[int, ...],
+        random: torch.Generator,
+        *,
+        last: float,
+        bias: float = 0.0,
+        normalized: bool = False,
     ) -> None:
-        """Orthogonal weights (Saxe et al. 2014, arXiv 1312.6120), those of the last layer scaled by `last`."""
+        """Orthogonal weights (Saxe et al. 2014, arXiv 1312.6120), those of the last layer scaled by `last`; with
+        `normalized` what enters each ReLU has mean 0 and variance 1 over the layer (Ba et al. 2016, arXiv 1607.06450).
+        """
+        self._normalized = normalized
         self.layers = [nn.Linear(n, m, device=random.device) for n, m in pairwise(sizes)]
         for layer in self.layers:
             final = layer is self.layers[-1]
@@ -70,7 +79,10 @@ class Mlp:
         """Outputs [..., M] of inputs [..., N]."""
         # Calling the layers would do the same, but slower where they are small.
         for layer in self.layers[:-1]:
-            x = torch.relu(nn.functional.linear(x, layer.weight, layer.bias))
+            x = nn.functional.linear(x, layer.weight, layer.bias)
+            if self._normalized:
+                x = nn.functional.layer_norm(x, x.shape[-1:])
+            x = torch.relu(x)
         return nn.functional.linear(x, self.layers[-1].weight, self.layers[-1].bias)
 
 

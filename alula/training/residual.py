@@ -30,11 +30,20 @@ class Corrected:
     """A frozen base and what is learned on top of it; called like an Mlp."""
 
     def __init__(self, base: Network, correction: Mlp) -> None:
-        """`correction` has as many layers as the base, and its outputs; further ones of it are its own."""
-        if base.gru is not None or len(base.weights) != len(correction.layers):
-            raise AlulaError(
-                f"the base has {len(base.weights)} layers; allowed: {len(correction.layers)}, no GRU"
-            )
+        """`correction` has the hidden layers of the base, and its outputs; further ones of it are its own.
+
+        Its hidden layers begin as the base's: they tell apart what matters for the base, and so what is near it.
+        """
+        hidden, own = (
+            [len(bias) for bias in biases[:-1]]
+            for biases in (base.biases, [layer.bias for layer in correction.layers])
+        )
+        if base.gru is not None or hidden != own:
+            raise AlulaError(f"the base has hidden layers of {hidden}; allowed: {own}, no GRU")
+        for layer, w, b in zip(correction.layers[:-1], base.weights, base.biases, strict=False):
+            with torch.no_grad():
+                layer.weight.copy_(torch.from_numpy(w.T.copy()))
+                layer.bias.copy_(torch.from_numpy(b.copy()))
         self.correction = correction
         like = correction.layers[0].weight.device
         self._weights = [torch.from_numpy(w.T.copy()).to(like) for w in base.weights]

@@ -25,6 +25,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -173,16 +174,14 @@ class SacLearner:
         torch.nn.init.constant_(actor.layers[-1].bias[n_actions:], math.log(config.initial_std))
         self.actor = Corrected(base, actor) if base else actor
         sizes = (q + n_actions, *config.critic_hidden, 2 if config.distributional else 1)
-        self.critics = [Mlp(sizes, self._random, last=1.0) for _ in range(2)]
+        critic = partial(Mlp, sizes, self._random, last=1.0, normalized=config.critic_norm)
+        self.critics = [critic(), critic()]
         self.targets = copy.deepcopy(self.critics)
         self._actor_parameters = self.actor.parameters()
-        self._critic_parameters = [p for critic in self.critics for p in critic.parameters()]
-        self._target_parameters = [
-            p.requires_grad_(False) for critic in self.targets for p in critic.parameters()
-        ]
-        self.log_temperature = torch.tensor(
-            math.log(config.initial_temperature), device=device, requires_grad=True
-        )
+        self._critic_parameters = [p for c in self.critics for p in c.parameters()]
+        self._target_parameters = [p.detach() for t in self.targets for p in t.parameters()]
+        temperature = math.log(config.initial_temperature)
+        self.log_temperature = torch.tensor(temperature, device=device, requires_grad=True)
         # DSAC-T's moving averages of sigma and sigma^2, zero before the first batch
         self._averages = torch.zeros((2, 2, 1), device=device)
         self._adam = torch.optim.Adam(
@@ -273,13 +272,14 @@ class SacLearner:
         """`steps_per_update` steps of all environments, with batches learned from after each."""
         c = self.config
         flown, moved, learned = [], [], []
-        for _ in range(c.steps_per_update):
+        for k in range(c.steps_per_update):
             flown.append(self._now)
             moved.append(self._step())
-            learned += [self._learn() for _ in range(c.gradient_steps)]
+            turns = range(k * c.gradient_steps, (k + 1) * c.gradient_steps)
+            learned += [self._learn(policy=turn % c.policy_delay == 0) for turn in turns]
         self._take_in(flown)
         self.updates_done += 1
-        critic_loss, value, entropy = torch.stack(learned).mean(0).tolist()
+        critic_loss, value, entropy = torch.stack(learned).nanmean(0).tolist()
         return SacStatistics(
             cost=-float(np.mean([m.reward for m in moved])),
             failed=float(np.mean([m.terminated for m in moved])),
@@ -289,13 +289,14 @@ class SacLearner:
             entropy=entropy,
         )
 
-    def _learn(self) -> Tensor:
-        """One step of the optimiser; critics' error and value and the policy's entropy [3]."""
+    def _learn(self, *, policy: bool) -> Tensor:
+        """One step of the optimiser; critics' error and value and the policy's entropy, NaN where it does not learn [3]."""
         batch = self.replay.sample(self.config.batch_size, self._random)
         o, q = self.actor_normalizer(batch.observation), self.critic_normalizer(batch.privileged)
         self._adam.zero_grad()
         error, value = self._learn_critics(batch, q)
-        entropy = self._learn_policy(o, q)
+        entropy = self._learn_policy(o, q) if policy else torch.full_like(value, torch.nan)
+        # What has no gradient stays as it is.
         self._adam.step()
         average_towards(self._target_parameters, self._critic_parameters, self.config.tau)
         return torch.stack((error, value, entropy))

@@ -165,7 +165,7 @@ def test_assistance_falls_to_none_and_the_policy_does_without():
 def test_a_correction_starts_from_its_base_and_goes_beyond_it():
     # A base that pushes the wrong way; squash(0.3 x)
     random = torch.Generator().manual_seed(0)
-    mlp, normalizer = Mlp((1, 8, 1), random, last=0.0), Normalizer(1, 5.0)
+    mlp, normalizer = Mlp((1, 16, 1), random, last=0.0), Normalizer(1, 5.0)
     with torch.no_grad():
         mlp.layers[0].weight[:2, 0], mlp.layers[1].weight[0, :2] = torch.tensor([[1.0, -1.0], [0.3, -0.3]])  # fmt: skip
     base = policy_network(mlp, normalizer)

@@ -1,5 +1,7 @@
 """Residual learning: the sum of base and correction is one network, and a clone does what it has seen."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -21,8 +23,13 @@ def test_base_and_correction_are_one_network(hidden, more):
     normalizer = Normalizer(5, 2.0)
     normalizer.update(3.0 + 2.0 * torch.randn((50, 5), generator=torch.Generator().manual_seed(0)))
     base = made((5, *hidden, 3), 1)
-    correction = made((5, *(2 * h for h in hidden), 3 + more), 2)
+    correction = made((5, *hidden, 3 + more), 2)
     both = Corrected(policy_network(base, normalizer), correction)
+    # it begins with the base's hidden layers
+    for layer, like in zip(correction.layers[:-1], base.layers, strict=False):
+        assert torch.equal(layer.weight, like.weight)
+        assert torch.equal(layer.bias, like.bias)
+        torch.nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(4))
     x = 3.0 + 4.0 * torch.randn((20, 5), generator=torch.Generator().manual_seed(3))
     n = normalizer(x)
     expected = correction(n).detach()
@@ -35,14 +42,14 @@ def test_base_and_correction_are_one_network(hidden, more):
 
 def test_only_the_correction_learns():
     normalizer = Normalizer(5, 2.0)
-    both = Corrected(policy_network(made((5, 4, 3), 1), normalizer), made((5, 6, 3), 2))
-    assert [tuple(p.shape) for p in both.parameters()] == [(6, 5), (6,), (3, 6), (3,)]
+    both = Corrected(policy_network(made((5, 4, 3), 1), normalizer), made((5, 4, 3), 2))
+    assert [tuple(p.shape) for p in both.parameters()] == [(4, 5), (4,), (3, 4), (3,)]
 
 
 def test_layers_must_match():
     base = policy_network(made((5, 4, 4, 3), 1), Normalizer(5, 2.0))
-    with pytest.raises(AlulaError, match="3 layers; allowed: 2"):
-        Corrected(base, made((5, 6, 3), 2))
+    with pytest.raises(AlulaError, match=re.escape("layers of [4, 4]; allowed: [4], no GRU")):
+        Corrected(base, made((5, 4, 3), 2))
 
 
 class Line:

@@ -338,10 +338,45 @@ def test_a_run_leaves_a_policy_that_flies_on_after_an_interrupt(tmp_path, monkey
     )
 
 
+def test_the_policy_learns_in_every_third_step_alone():
+    learner = SacLearner(Line(), replace(TINY, policy_delay=3, gradient_steps=2), 0, n_actions=1)
+    before = []
+    steps = learner._learn
+
+    def learn(*, policy: bool):
+        actor, critic = learner._actor_parameters[0], learner._critic_parameters[0]
+        old = actor.detach().clone(), critic.detach().clone(), learner.log_temperature.item()
+        entropy = steps(policy=policy)[2]
+        moved = [not torch.equal(*x) for x in zip((actor, critic), old[:2], strict=True)]
+        before.append([*moved, learner.log_temperature.item() != old[2], not entropy.isnan()])
+        return torch.stack((torch.tensor(0.0), torch.tensor(0.0), entropy))
+
+    learner._learn = learn
+    assert math.isfinite(learner.update().entropy)
+    # actor, critic, temperature, entropy: 3 steps of the environments with 2 of the optimisers each
+    turn, others = [True, True, True, True], [False, True, False, False]
+    assert before == 2 * [turn, others, others]
+
+
+def test_normalised_critics_say_the_same_of_what_is_twice_as_large():
+    learner = SacLearner(Line(), replace(TINY, critic_norm=True), 0, n_actions=1)
+    critic = learner.critics[0]
+    x = torch.tensor([[0.3, 0.2, -0.7]])
+    # (W x) / std(W x) does not change with the size of x; biases are zero at the start
+    assert critic(x).item() == pytest.approx(critic(2.0 * x).item(), rel=1e-3)
+    layer = critic.layers[0]
+    h = layer.weight.detach().numpy() @ x[0].numpy()
+    second = (h - h.mean()) / np.sqrt(h.var() + 1e-5)
+    second = critic.layers[1].weight.detach().numpy() @ np.maximum(second, 0.0)
+    last = (second - second.mean()) / np.sqrt(second.var() + 1e-5)
+    out = critic.layers[2].weight.detach().numpy() @ np.maximum(last, 0.0)
+    assert critic(x).item() == pytest.approx(out[0], rel=1e-4)
+
+
 def test_a_correction_starts_from_its_base():
     # squash(0.3 x) by relu(x) and relu(-x)
     random = torch.Generator().manual_seed(0)
-    mlp, normalizer = Mlp((1, 8, 1), random, last=0.0), Normalizer(1, 5.0)
+    mlp, normalizer = Mlp((1, 16, 1), random, last=0.0), Normalizer(1, 5.0)
     with torch.no_grad():
         mlp.layers[0].weight[:2, 0] = torch.tensor([1.0, -1.0])
         mlp.layers[1].weight[0, :2] = torch.tensor([0.3, -0.3])
