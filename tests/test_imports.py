@@ -154,7 +154,16 @@ def test_help_loads_no_numpy():
 
 LEARN_WITH_TORCH = {
     f"alula.training.{name}"
-    for name in ("distributed", "layers", "ppo", "replay", "residual", "rollout", "sac")
+    for name in (
+        "distributed",
+        "distributional",
+        "layers",
+        "ppo",
+        "replay",
+        "residual",
+        "rollout",
+        "sac",
+    )
 }
 """The only ones that may import torch; nothing imports them before it trains with them."""
 RUN_BY_ISAAC = {"alula.sim.isaac.isaac_gym", "alula.sim.isaac.isaac_lab"}

@@ -193,6 +193,8 @@ class SacConfig:
     """Learning rate of the actor and the temperature."""
     critic_learning_rate: float = 3e-4
     """Learning rate of the critics."""
+    rates_fall: bool = False
+    """Both learning rates fall linearly to zero with the updates."""
     gamma: float = 0.99
     """Discount per step [-]."""
     tau: float = 0.005
@@ -203,6 +205,8 @@ class SacConfig:
     """Reward of a nat of entropy at the start."""
     target_entropy: float = -1.0
     """Entropy per action that the temperature is adjusted to [nat]; uniform actions have log 2."""
+    correction_weight: float = 0.0
+    """Weight of the square of a base's correction before the squash, in the policy's loss [-]."""
     distributional: bool = False
     """Critics that learn mean and spread of the return (DSAC-T) instead of the mean alone."""
     history_weight: float = 0.05
@@ -230,6 +234,7 @@ class SacConfig:
             "tau": (1e-9, 1.0),
             "initial_std": (1e-3, 10.0),
             "initial_temperature": (1e-9, 1e9),
+            "correction_weight": (0.0, 1e6),
             # what actions within -1 and 1 can have
             "target_entropy": (-100.0, math.log(2.0)),
             "history_weight": (0.0, 1.0),

@@ -53,13 +53,15 @@ class Corrected:
         """Those of the correction."""
         return self.correction.parameters()
 
+    def base(self, x: Tensor) -> Tensor:
+        """The base's outputs [..., A] of normalised observations [..., O]."""
+        for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
+            x = torch.relu(nn.functional.linear(x, weight, bias))
+        return nn.functional.linear(x, self._weights[-1], self._biases[-1])
+
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs [..., M] of normalised observations [..., O]."""
-        h = x
-        for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
-            h = torch.relu(nn.functional.linear(h, weight, bias))
-        z = nn.functional.linear(h, self._weights[-1], self._biases[-1])
-        out = self.correction(x)
+        z, out = self.base(x), self.correction(x)
         return torch.cat((out[..., : z.shape[-1]] + z, out[..., z.shape[-1] :]), -1)
 
     def dense(self) -> list[tuple[Tensor, Tensor]]:

@@ -8,6 +8,9 @@ a few batches of B past transitions are learned from::
     L_policy   = mean (alpha log pi(a|o) - min_i Q_i(s, a)),  a ~ pi(.|o)
     L_alpha    = -log alpha mean (log pi(a|o) + H)
 
+Where a base is corrected, L_policy has w mean |m - m_base|^2 beside it: what critics say of a correction is the less
+sure the larger it is.
+
 R is the discounted sum of m rewards, m = `n_step` where the episode goes on for so long, after which comes s', and
 Q' follows Q slowly. A failure is worth nothing after its end; a time-out is worth the value of its final state,
 which the replay holds as what followed.
@@ -18,7 +21,7 @@ file, whose slope da/dz = (1 + z^2)^(-3/2) makes
     log pi(a|o) = log N(z; m, s) - sum log da/dz = log N(z; m, s) + 3/2 sum log(1 + z^2)
 
 With s = 1 and m = 0 it is almost uniform, so the untrained policy explores. With `distributional`, the critics are
-those of DSAC-T (Duan et al., arXiv 2310.05858), see `distributional_loss`.
+those of DSAC-T, see `training/distributional.py`.
 """
 
 import copy
@@ -35,6 +38,7 @@ from torch.nn.functional import softplus
 from alula.policies.network import Network
 from alula.sim.protocol import Simulator, Transition
 from alula.training.config import SacConfig
+from alula.training.distributional import XI, distributional_loss
 from alula.training.layers import Mlp, Normalizer, adam_state, policy_network, squash
 from alula.training.learner import check_fits
 from alula.training.replay import Batch, Replay
@@ -43,8 +47,6 @@ from alula.training.residual import Corrected
 LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 LOG_STD = (-10.0, 2.0)
 """Range of the logarithm of the policy's standard deviation before the squash."""
-XI, EPSILON = 3.0, 0.1
-"""DSAC-T: bound of an error in standard deviations, and what keeps its divisors from zero."""
 MAX_REPLAY_BYTES = 32_000_000
 """The newest transitions that fit go into a checkpoint; the rest is flown anew after a resume."""
 
@@ -98,28 +100,6 @@ def temperature_loss(log_temperature: Tensor, likelihood: Tensor, target_entropy
     """Falls with the temperature where the policy's entropy is above its target, and the other way round."""
     # L = -log alpha mean (log pi + H)
     return -log_temperature * (likelihood + target_entropy).mean()
-
-
-def distributional_loss(
-    mean: Tensor, std: Tensor, target: Tensor, drawn: Tensor, bound: Tensor, variance: Tensor
-) -> Tensor:
-    """What has the gradient of DSAC-T's critics, whose return is N(Q, sigma); its value means nothing.
-
-    Args:
-        mean: Q of each critic [C, B].
-        std: sigma of each critic [C, B].
-        target: of the mean: the target of the expected return, y_Q [B].
-        drawn: of the spread: the target with a drawn return, y_Z [B].
-        bound: largest error that counts, b of each critic [C, 1].
-        variance: moving average omega of sigma^2 of each critic [C, 1].
-    """
-    q, s = mean.detach(), std.detach()
-    # C(y_Z; b) - Q = clip(y_Z - Q, -b, b)
-    error = torch.minimum(torch.maximum(drawn - q, -bound), bound)
-    # grad L = -(omega + e) E[(y_Q - Q) / (sigma^2 + e) grad Q + ((C - Q)^2 - sigma^2) / (sigma^3 + e) grad sigma]
-    pull = (target - q) / (s**2 + EPSILON)
-    widen = (error**2 - s**2) / (s**3 + EPSILON)
-    return -((variance + EPSILON) * (pull * mean + widen * std)).mean(1).sum()
 
 
 def average_towards(averages: list[Tensor], values: list[Tensor], tau: float) -> None:
@@ -271,6 +251,13 @@ class SacLearner:
     def update(self) -> SacStatistics:
         """`steps_per_update` steps of all environments, with batches learned from after each."""
         c = self.config
+        if c.rates_fall:
+            left, rates = (
+                1.0 - self.updates_done / c.updates,
+                (c.learning_rate, c.critic_learning_rate),
+            )
+            for group, rate in zip(self._adam.param_groups, rates, strict=True):
+                group["lr"] = left * rate
         flown, moved, learned = [], [], []
         for k in range(c.steps_per_update):
             flown.append(self._now)
@@ -345,6 +332,9 @@ class SacLearner:
         action, likelihood = sample_action(mean, log_std, self._noise(mean))
         value = self._returns(self.critics, q, action)[0].amin(0)
         loss = (self.log_temperature.detach().exp() * likelihood - value).mean()
+        if isinstance(self.actor, Corrected):
+            away = (mean - self.actor.base(o)).square().sum(1).mean()
+            loss = loss + self.config.correction_weight * away
         # not into the critics, which saves a third of the way back
         loss.backward(inputs=self._actor_parameters)
         least = self.config.target_entropy * self._n_actions

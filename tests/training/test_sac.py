@@ -13,13 +13,13 @@ from alula.policies.onnx_file import load_policy  # noqa: E402
 from alula.presets import get_preset  # noqa: E402
 from alula.sim.protocol import Transition  # noqa: E402
 from alula.training.config import SacConfig  # noqa: E402
+from alula.training.distributional import distributional_loss  # noqa: E402
 from alula.training.layers import Mlp, Normalizer, policy_network, squash  # noqa: E402
 from alula.training.replay import Batch  # noqa: E402
 from alula.training.run import train  # noqa: E402
 from alula.training.sac import (  # noqa: E402
     SacLearner,
     average_towards,
-    distributional_loss,
     sample_action,
     soft_target,
     temperature_loss,
@@ -358,6 +358,15 @@ def test_the_policy_learns_in_every_third_step_alone():
     assert before == 2 * [turn, others, others]
 
 
+def test_both_learning_rates_fall_to_zero():
+    config = replace(TINY, rates_fall=True, updates=4, learning_rate=0.1, critic_learning_rate=0.2)
+    learner, rates = SacLearner(Line(), config, 0, n_actions=1), []
+    for _ in range(4):
+        learner.update()
+        rates += [group["lr"] for group in learner._adam.param_groups]
+    assert rates == pytest.approx([0.1, 0.2, 0.075, 0.15, 0.05, 0.1, 0.025, 0.05])
+
+
 def test_normalised_critics_say_the_same_of_what_is_twice_as_large():
     learner = SacLearner(Line(), replace(TINY, critic_norm=True), 0, n_actions=1)
     critic = learner.critics[0]
@@ -384,5 +393,13 @@ def test_a_correction_starts_from_its_base():
     learner = SacLearner(Line(), replace(SMALL, hidden=(16,)), 0, n_actions=1, base=base)
     x = np.array([[-0.8], [0.8]], np.float32)
     assert learner.network()(x) == pytest.approx(base(x), abs=0.05)
-    learner.update()
-    assert learner.network()(x) != pytest.approx(base(x), abs=1e-6)
+    # what corrects much costs much
+    moved = []
+    for weight in (0.0, 1e4):
+        config = replace(SMALL, hidden=(16,), correction_weight=weight)
+        learner = SacLearner(Line(), config, 0, n_actions=1, base=base)
+        for _ in range(8):
+            learner.update()
+        moved.append(np.abs(learner.network()(x) - base(x)).max())
+    assert moved[0] > 0.2
+    assert moved[1] < 0.02
