@@ -252,12 +252,9 @@ class SacLearner:
         """`steps_per_update` steps of all environments, with batches learned from after each."""
         c = self.config
         if c.rates_fall:
-            left, rates = (
-                1.0 - self.updates_done / c.updates,
-                (c.learning_rate, c.critic_learning_rate),
-            )
+            rates = c.learning_rate, c.critic_learning_rate
             for group, rate in zip(self._adam.param_groups, rates, strict=True):
-                group["lr"] = left * rate
+                group["lr"] = (1.0 - self.updates_done / c.updates) * rate
         flown, moved, learned = [], [], []
         for k in range(c.steps_per_update):
             flown.append(self._now)
