@@ -346,7 +346,8 @@ def arm_config_from_json(table: Any) -> ArmSimConfig:
         AlulaError: a setting is unknown, of another type, or out of its range.
     """
     try:
-        return _settings(ArmSimConfig, table)
+        # Settings that came later may be missing in older files, this one not.
+        return _settings(ArmSimConfig, {"action": table["action"], **table})
     except AlulaError:
         raise
     except (TypeError, KeyError, AttributeError, ValueError) as e:
