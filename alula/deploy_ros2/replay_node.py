@@ -2,14 +2,13 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
-from rosbags.rosbag2 import Reader
 
+from alula.bag_file import bag_errors, open_bag
 from alula.deploy_ros2.adapters.interface import seconds, stamp_of
 from alula.deploy_ros2.adapters.parameters import declare, read
 from alula.deploy_ros2.adapters.process import run
@@ -89,9 +88,7 @@ class BagReader:
             AlulaError: no bag, broken, or without any of the topics.
         """
         self._name = bag
-        with self._said():
-            self._reader = Reader(bag)
-            self._reader.open()
+        self._reader = open_bag(bag)
         self._connections = [c for c in self._reader.connections if c.topic in topics]
         self.topics = {c.topic: c.msgtype for c in self._connections}
         """Type of each topic."""
@@ -103,18 +100,9 @@ class BagReader:
 
     def messages(self) -> Iterator[tuple[int, str, bytes]]:
         """(time [ns], topic, serialised message) in the order of their recording."""
-        with self._said():
+        with bag_errors(self._name):
             for connection, when, data in self._reader.messages(self._connections):
                 yield when, connection.topic, bytes(data)
-
-    @contextmanager
-    def _said(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as e:
-            # The library lets through whatever a damaged file provokes.
-            why = " ".join((str(e) or type(e).__name__).split())[:160]
-            raise AlulaError(f"bag {self._name}: {why}; allowed: an intact bag") from None
 
 
 def moved(message: Message, by: float) -> Message:

@@ -7,12 +7,14 @@ cannot be read is counted and left out.
 import hashlib
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alula.bag_file import bag_errors, open_bag
 from alula.errors import AlulaError
 from alula.identification.rosbag_messages import (
     MAX_VALUES,
@@ -26,11 +28,8 @@ from alula.identification.rosbag_messages import (
 
 MAX_BAG_BYTES = 2 * 1024**3
 """Largest bag, packed or unpacked [bytes]."""
-MAX_CHUNK_BYTES = 256 * 1024**2
-"""Largest unpacked chunk [bytes]."""
 MAX_ROWS = 3_000_000
 """Messages read from a bag."""
-MAX_TOPICS = 1000
 DIAGNOSTICS, ROSOUT = "diagnostic_msgs/msg/DiagnosticArray", "rcl_interfaces/msg/Log"
 ROLES: dict[str, tuple[str, ...]] = {
     "odometry": ("nav_msgs/msg/Odometry", PX4_ODOMETRY),
@@ -135,22 +134,9 @@ def read_bag(path: str | Path, decode: dict[str, Callable[[Any], Row]] | None = 
     """
     path = Path(path)
     digest = _checked(path)
-    from rosbags.rosbag2 import Reader
-
-    _bound_unpacking()
-    try:
-        with Reader(path) as reader:
-            _check_chunks(reader, path)
-            return _read(reader, path, digest, MESSAGES | (decode or {}))
-    except AlulaError:
-        raise
-    except Exception as e:
-        # the library lets through whatever a damaged file provokes: struct, lookup, type, sqlite errors
-        reason = " ".join((str(e) or type(e).__name__).split())[:160]
-        raise AlulaError(
-            f"bag {path}: broken or cut short ({reason}); allowed: an intact bag, or what "
-            "`ros2 bag reindex` or `mcap recover` saves of it"
-        ) from None
+    with closing(open_bag(path)) as reader, bag_errors(path):
+        _check_chunks(reader, path)
+        return _read(reader, path, digest, MESSAGES | (decode or {}))
 
 
 def _checked(path: Path) -> str:
@@ -180,37 +166,11 @@ def _checked(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _bound_unpacking() -> None:
-    """Let rosbags unpack no more of a chunk than the chunk says: a small file could else fill the memory."""
-    from lz4.frame import LZ4FrameDecompressor
-    from rosbags.rosbag2 import storage_mcap
-
-    def allowed(size: int) -> int:
-        if size > MAX_CHUNK_BYTES:
-            raise AlulaError(f"bag: a chunk of {size} bytes; allowed: up to {MAX_CHUNK_BYTES}")
-        return max(size, 1)
-
-    def zstd(data: bytes, size: int) -> bytes:
-        unpacker = storage_mcap.zstd.ZstdDecompressor()  # type: ignore[attr-defined]
-        return unpacker.decompress(data, max_length=allowed(size))
-
-    def lz4(data: bytes, size: int) -> bytes:
-        return LZ4FrameDecompressor().decompress(data, max_length=allowed(size))
-
-    storage_mcap.DECOMPRESSORS |= {"zstd": zstd, "lz4": lz4}  # type: ignore[operator]
-
-
 def _check_chunks(reader: Any, path: Path) -> None:
     storages = getattr(reader.storage, "storages", [reader.storage])
     chunks = [c for s in storages for c in getattr(s, "chunks", [])]
     if sum(c.uncompressed_size for c in chunks) > MAX_BAG_BYTES:
         raise AlulaError(f"bag {path}: unpacks to more than {MAX_BAG_BYTES} bytes")
-    if reader.compression_mode:
-        raise AlulaError(
-            f"bag {path}: messages are compressed one by one; allowed: mcap with compressed chunks"
-        )
-    if len(reader.connections) > MAX_TOPICS:
-        raise AlulaError(f"bag {path}: more than {MAX_TOPICS} topics")
 
 
 def _read(reader: Any, path: Path, digest: str, decode: dict[str, Callable[[Any], Row]]) -> Bag:

@@ -181,8 +181,11 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
     assert bag.closed
 
 
-@pytest.mark.parametrize("bag", ["", "nowhere"])
-def test_a_bag_that_is_not_there_is_one_line(bag, others, tmp_path):
+@pytest.mark.parametrize("bag", ["", "nowhere", "cut.mcap"])
+def test_a_bag_that_is_not_there_or_broken_is_one_line(bag, others, tmp_path):
+    if bag == "cut.mcap":
+        (tmp_path / bag).write_bytes(b"\x89MCAP0\r\n\x01")
+        bag = tmp_path / bag
     log = tmp_path / "replay.log"
     with Process("replay_node", log, bag=f"'{bag}'") as replay:
         assert replay.wait() == 2
