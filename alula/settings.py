@@ -97,19 +97,16 @@ def _replaced(config: Any, path: list[str], value: Any) -> Any:
 
 def _get(preset: Preset, name: str, parts: Sequence[str]) -> Any:
     first, *path = name.split(".")
-    # the part whose settings are listed where there is none of that name
-    known = first if first in parts else parts[0]
-    value: Any = getattr(preset, known)
-    for part in path if first == known else ():
-        names = [f.name for f in fields(value)] if is_dataclass(value) else []
-        if part not in names:
-            break
-        value, known = getattr(value, part), f"{known}.{part}"
-    if known != name or is_dataclass(value):
-        inner: Any = value if is_dataclass(value) else getattr(preset, known.partition(".")[0])
-        listed = ", ".join(f"{known}.{f.name}" for f in fields(inner))
-        raise AlulaError(f"unknown setting {name!r} of preset {preset.name}; allowed: {listed}")
-    return value
+    # the settings that are listed where there is none of that name
+    within = first if first in parts else parts[0]
+    config, rest = getattr(preset, within), path if first == within else []
+    while rest and is_dataclass(inner := getattr(config, rest[0], None)):
+        config, within, rest = inner, f"{within}.{rest[0]}", rest[1:]
+    names = [f.name for f in fields(config)]
+    if len(rest) == 1 and rest[0] in names:
+        return getattr(config, rest[0])
+    listed = ", ".join(f"{within}.{n}" for n in names)
+    raise AlulaError(f"unknown setting {name!r} of preset {preset.name}; allowed: {listed}")
 
 
 def _split(text: str) -> list[str]:

@@ -78,6 +78,8 @@ def test_settings_of_the_episodes_where_they_are_allowed() -> None:
     for text, says in {
         "sim.action=none": "action is 'none'; allowed: joint_position_delta",
         "sim.randomization=1": "allowed: sim.randomization.mass",
+        "sim.randomization.mass.low=1": "allowed: sim.randomization.mass",
+        "algo.clip.low=1": "allowed: algo.n_envs",
         "robot=ur5e": "unknown setting 'robot'",
         "algo.clip=0.1,0.2": "2 values of algo.clip; allowed: one",
     }.items():
