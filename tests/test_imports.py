@@ -158,6 +158,7 @@ LEARN_WITH_TORCH = {
     for name in (
         "distributed",
         "distributional",
+        "exploration",
         "layers",
         "ppo",
         "replay",

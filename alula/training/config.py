@@ -187,20 +187,33 @@ class SacConfig:
     critic_norm: bool = False
     """Hidden layers of the critics are normalised, so that what they say of actions never tried stays bounded (arXiv
     2302.02948)."""
+    critic_action_scale: float = 1.0
+    """Factor of the actions in what critics see: small corrections of a base differ little beside all that states do [-]."""
+    critic_warmup: int = 0
+    """Updates at the start in which the critics learn alone: what they do not know yet would lead a base's correction astray."""
     policy_delay: int = 1
     """The policy learns in every so many-th step of the optimisers alone (TD3, arXiv 1802.09477) [steps]."""
     learning_rate: float = 3e-4
     """Learning rate of the actor and the temperature."""
     critic_learning_rate: float = 3e-4
     """Learning rate of the critics."""
-    rates_fall: bool = False
-    """Both learning rates fall linearly to zero with the updates."""
+    rate_falls: bool = False
+    """The learning rate of actor and temperature falls linearly to zero with the updates."""
     gamma: float = 0.99
     """Discount per step [-]."""
+    reward_scale: float = 1.0
+    """Factor of the rewards in what critics learn: values of about ten are learned sooner than such of a hundred [-]."""
     tau: float = 0.005
     """Share of the critics in their targets' next weights, and of a new value in a moving average [-]."""
     initial_std: float = 1.0
     """Standard deviation of the first actions before the squash: small where a base is to be corrected [-]."""
+    exploration_std: float = 0.0
+    """Standard deviation of offsets that the tried actions get beside the policy's own noise, before the squash, some
+    steps long (see `training/exploration.py`); none at zero [-]."""
+    exploration_chance: float = 0.05
+    """Chance that one begins in a step without [-]."""
+    exploration_steps: int = 8
+    """How long one lasts at most [steps]."""
     initial_temperature: float = 1.0
     """Reward of a nat of entropy at the start."""
     target_entropy: float = -1.0
@@ -226,6 +239,8 @@ class SacConfig:
             "warmup_steps": (1, self.replay_size),
             "batch_size": (1, 1_000_000),
             "n_step": (1, 1000),
+            "critic_action_scale": (1e-3, 1e3),
+            "critic_warmup": (0, 10_000_000),
             "policy_delay": (1, 1000),
             "learning_rate": (0.0, 1.0),
             "critic_learning_rate": (0.0, 1.0),
@@ -233,6 +248,10 @@ class SacConfig:
             "gamma": (0.0, 0.9999),
             "tau": (1e-9, 1.0),
             "initial_std": (1e-3, 10.0),
+            "exploration_std": (0.0, 10.0),
+            "exploration_chance": (0.0, 1.0),
+            "exploration_steps": (1, 1000),
+            "reward_scale": (1e-6, 1e6),
             "initial_temperature": (1e-9, 1e9),
             "correction_weight": (0.0, 1e6),
             # what actions within -1 and 1 can have

@@ -36,7 +36,10 @@ class Replay:
 
     Those of one environment are `n_envs` rows apart, and a sample looks up to `n_step` of them ahead::
 
-        R = sum_(k < m) gamma^k r_(t+k),  m <= n_step: up to the end of the episode or to the newest transition
+        R = sum_(k < m) gamma^k r_(t+k),  m <= n_step: up to the end of the episode, to the newest transition, or to the
+                                          next action that the policy would not have chosen
+
+    The last as in Watkins' Q(lambda): what an exploring action leads to is no merit of the policy's action before it.
     """
 
     def __init__(
@@ -64,11 +67,11 @@ class Replay:
             device: where the rows lie.
         """
         self.capacity, self.size, self._next = capacity, 0, 0
-        self._widths = [n_observed, n_privileged, n_actions, 3, n_observed, n_privileged]
+        self._widths = [n_observed, n_privileged, n_actions, 4, n_observed, n_privileged]
         self._n_envs = n_envs
-        # where reward, failure and end of an episode stand in a row
+        # where reward, failure, end of an episode and an exploring action stand in a row
         first = sum(self._widths[:3])
-        self._reward, self._terminated, self._ended = range(first, first + 3)
+        self._reward, self._terminated, self._ended, self._explored = range(first, first + 4)
         self._ahead = n_envs * torch.arange(n_step, device=device)
         self._powers = gamma ** torch.arange(n_step + 1, device=device)
         # Untouched memory costs nothing; the ring fills as it is written.
@@ -83,11 +86,15 @@ class Replay:
         reward: np.ndarray,
         terminated: np.ndarray,
         truncated: np.ndarray,
+        explored: np.ndarray,
         next_observation: np.ndarray,
         next_privileged: np.ndarray,
     ) -> None:
-        """Take in one transition of each environment, arrays [N, ...] of it; they replace the oldest if there is no room."""
-        numbers = np.stack((reward, terminated, terminated | truncated), 1)
+        """Take in one transition of each environment, arrays [N, ...] of it; they replace the oldest if there is no room.
+
+        `explored` says where the action was not the policy's own.
+        """
+        numbers = np.stack((reward, terminated, terminated | truncated, explored), 1)
         parts = [observation, privileged, action, numbers, next_observation, next_privileged]
         if not self._widths[1]:
             parts[1] = parts[-1] = np.zeros((len(action), 0))
@@ -107,14 +114,16 @@ class Replay:
         """`n` of the transitions, all equally likely, with replacement."""
         age = torch.randint(self.size, (n,), generator=random, device=self._rows.device)
         later = age[:, None] + self._ahead
-        rows = (self._next - self.size + later) % self.capacity
-        going_on = (1.0 - self._rows[rows, self._ended]).cumprod(1)
-        # A step counts where none before it was an episode's last, and where it has been made.
-        counts = (later < self.size).float()
-        counts[:, 1:] *= going_on[:, :-1]
+        made = later < self.size
+        # What has not been made is not read either: memory never written may hold NaN, which no factor of zero takes away.
+        rows = (self._next - self.size + later.where(made, age[:, None])) % self.capacity
+        stays, own = (1.0 - self._rows[rows, column] for column in (self._ended, self._explored))
+        # A step counts where it has been made, and where since the first none was an episode's last or explored.
+        counts = made.float()
+        counts[:, 1:] *= (stays[:, :-1] * own[:, 1:]).cumprod(1)
         steps = counts.sum(1).long()
         final = rows.gather(1, steps[:, None] - 1)[:, 0]
-        before, _, after = self._rows.split((self._reward, 3, sum(self._widths[4:])), 1)
+        before, _, after = self._rows.split((self._reward, 4, sum(self._widths[4:])), 1)
         o, q, action = before[rows[:, 0]].split(self._widths[:3], 1)
         next_o, next_q = after[final].split(self._widths[4:], 1)
         symmetric = not self._widths[1]

@@ -20,7 +20,8 @@ file, whose slope da/dz = (1 + z^2)^(-3/2) makes
 
     log pi(a|o) = log N(z; m, s) - sum log da/dz = log N(z; m, s) + 3/2 sum log(1 + z^2)
 
-With s = 1 and m = 0 it is almost uniform, so the untrained policy explores. With `distributional`, the critics are
+With s = 1 and m = 0 it is almost uniform, so the untrained policy explores; on request offsets that last are tried
+beside it (`training/exploration.py`). With `distributional`, the critics are
 those of DSAC-T, see `training/distributional.py`.
 """
 
@@ -39,6 +40,7 @@ from alula.policies.network import Network
 from alula.sim.protocol import Simulator, Transition
 from alula.training.config import SacConfig
 from alula.training.distributional import XI, distributional_loss
+from alula.training.exploration import Exploration
 from alula.training.layers import Mlp, Normalizer, adam_state, policy_network, squash
 from alula.training.learner import check_fits
 from alula.training.replay import Batch, Replay
@@ -145,6 +147,7 @@ class SacLearner:
         self.updates_done = self.env_steps = 0
         self._seed, self._n_actions, self._first_action = seed, n_actions, first_action
         self._random = torch.Generator(device).manual_seed(seed)
+        self._exploration = Exploration(config, simulator.n_envs, n_actions, self._random)
         observation, seen = self._now = self._begin()
         o, q = observation.shape[1], seen.shape[1]
         actor = Mlp((o, *config.hidden, 2 * n_actions), self._random, last=0.01)
@@ -219,8 +222,10 @@ class SacLearner:
         mean, log_std = self.policy(
             self.actor_normalizer(torch.from_numpy(observation).to(self.device))
         )
-        action = sample_action(mean, log_std, self._noise(mean))[0].cpu().numpy()
+        offset = self._exploration.draw()
+        action = sample_action(mean + offset, log_std, self._noise(mean))[0].cpu().numpy()
         moved = self.simulator.step(action)
+        self._exploration.end(moved.terminated | moved.truncated)
         self.replay.add(
             observation=observation,
             privileged=seen,
@@ -228,6 +233,7 @@ class SacLearner:
             reward=moved.reward,
             terminated=moved.terminated,
             truncated=moved.truncated,
+            explored=offset.any(1).cpu().numpy(),
             next_observation=moved.final_observation,
             next_privileged=self._critic_sees(moved.final_privileged, moved.final_observation),
         )
@@ -245,25 +251,27 @@ class SacLearner:
 
     def _returns(self, critics: list[Mlp], q: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread of the return [C, B] (no spread: zero columns) by each critic."""
-        out = torch.stack([critic(torch.cat((q, action), 1)) for critic in critics])
+        seen = torch.cat((q, self.config.critic_action_scale * action), 1)
+        out = torch.stack([critic(seen) for critic in critics])
         return out[..., 0], softplus(out[..., 1:].squeeze(-1))
 
     def update(self) -> SacStatistics:
         """`steps_per_update` steps of all environments, with batches learned from after each."""
         c = self.config
-        if c.rates_fall:
-            rates = c.learning_rate, c.critic_learning_rate
-            for group, rate in zip(self._adam.param_groups, rates, strict=True):
-                group["lr"] = (1.0 - self.updates_done / c.updates) * rate
+        if c.rate_falls:
+            # The critics' does not: as the policy gets better, they have new values to learn up to the end.
+            rate = (1.0 - self.updates_done / c.updates) * c.learning_rate
+            self._adam.param_groups[0]["lr"] = rate
         flown, moved, learned = [], [], []
         for k in range(c.steps_per_update):
             flown.append(self._now)
             moved.append(self._step())
-            turns = range(k * c.gradient_steps, (k + 1) * c.gradient_steps)
-            learned += [self._learn(policy=turn % c.policy_delay == 0) for turn in turns]
+            for turn in range(k * c.gradient_steps, (k + 1) * c.gradient_steps):
+                policy = self.updates_done >= c.critic_warmup and turn % c.policy_delay == 0
+                learned.append(self._learn(policy=policy))
         self._take_in(flown)
         self.updates_done += 1
-        critic_loss, value, entropy = torch.stack(learned).nanmean(0).tolist()
+        critic_loss, value, entropy = torch.stack(learned).mean(0).tolist()
         return SacStatistics(
             cost=-float(np.mean([m.reward for m in moved])),
             failed=float(np.mean([m.terminated for m in moved])),
@@ -274,31 +282,32 @@ class SacLearner:
         )
 
     def _learn(self, *, policy: bool) -> Tensor:
-        """One step of the optimiser; critics' error and value and the policy's entropy, NaN where it does not learn [3]."""
+        """One step of the optimiser; critics' error, their value and the policy's entropy [3]."""
         batch = self.replay.sample(self.config.batch_size, self._random)
         o, q = self.actor_normalizer(batch.observation), self.critic_normalizer(batch.privileged)
         self._adam.zero_grad()
-        error, value = self._learn_critics(batch, q)
-        entropy = self._learn_policy(o, q) if policy else torch.full_like(value, torch.nan)
+        statistics = self._learn_critics(batch, q)
+        if policy:
+            self._learn_policy(o, q)
         # What has no gradient stays as it is.
         self._adam.step()
         average_towards(self._target_parameters, self._critic_parameters, self.config.tau)
-        return torch.stack((error, value, entropy))
+        return statistics
 
-    def _learn_critics(self, batch: Batch, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the critics; their mean squared error and mean value."""
+    def _learn_critics(self, batch: Batch, q: Tensor) -> Tensor:
+        """Gradients of the critics; their mean squared error and mean value, and the entropy they expect [3]."""
         mean, std = self._returns(self.critics, q, batch.action)
-        target, drawn = self.target(batch)
+        target, drawn, entropy = self.target(batch)
         error = 0.5 * (mean - target).square().mean(1).sum()
         loss = error
         if self.config.distributional:
             loss = distributional_loss(mean, std, target, drawn, *self._scales(std.detach()))
         loss.backward(inputs=self._critic_parameters)
-        return error.detach(), mean.detach().mean()
+        return torch.stack((error.detach(), mean.detach().mean(), entropy))
 
     @torch.no_grad()
-    def target(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Targets of the critics' mean and, with a drawn return, of their spread [B]."""
+    def target(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Targets of the critics' mean and, with a drawn return, of their spread [B]; the policy's entropy there []."""
         mean, log_std = self.policy(self.actor_normalizer(batch.next_observation))
         action, likelihood = sample_action(mean, log_std, self._noise(mean))
         q = self.critic_normalizer(batch.next_privileged)
@@ -309,11 +318,12 @@ class SacLearner:
         if self.config.distributional:
             drawn = value + std.gather(0, least[None])[0] * self._noise(value)
         temperature = self.log_temperature.detach().exp()
+        reward = self.config.reward_scale * batch.reward
         target, drawn = (
-            soft_target(batch.reward, batch.terminated, x, likelihood, temperature, batch.discount)
+            soft_target(reward, batch.terminated, x, likelihood, temperature, batch.discount)
             for x in (value, drawn)
         )  # fmt: skip
-        return target, drawn
+        return target, drawn, -likelihood.mean()
 
     def _scales(self, std: Tensor) -> tuple[Tensor, Tensor]:
         """DSAC-T's bound b and variance omega [C, 1] after a batch of spreads [C, B]."""
@@ -323,8 +333,8 @@ class SacLearner:
         self._averages.copy_(torch.where(first, new, self._averages.lerp(new, self.config.tau)))
         return XI * self._averages[0], self._averages[1]
 
-    def _learn_policy(self, o: Tensor, q: Tensor) -> Tensor:
-        """Gradients of policy and temperature; the policy's entropy."""
+    def _learn_policy(self, o: Tensor, q: Tensor) -> None:
+        """Gradients of policy and temperature."""
         mean, log_std = self.policy(o)
         action, likelihood = sample_action(mean, log_std, self._noise(mean))
         value = self._returns(self.critics, q, action)[0].amin(0)
@@ -336,7 +346,6 @@ class SacLearner:
         loss.backward(inputs=self._actor_parameters)
         least = self.config.target_entropy * self._n_actions
         temperature_loss(self.log_temperature, likelihood.detach(), least).backward()
-        return -likelihood.detach().mean()
 
     @property
     def diverged(self) -> int:

@@ -13,12 +13,13 @@ def ring(capacity, o=2, q=3, a=1, **settings):
     return Replay(capacity, o, q, a, **({"n_envs": 1, "gamma": 0.5} | settings))
 
 
-def add(replay, *numbers, o=2, q=3, a=1, last=False):
+def add(replay, *numbers, o=2, q=3, a=1, last=False, explored=False):
     """Transitions that carry their number everywhere, with a sign or a tenth that says where."""
     k = np.array(numbers, np.float64)[:, None]
     replay.add(
         observation=np.repeat(k, o, 1), privileged=np.repeat(-k, q, 1), action=np.repeat(k / 10, a, 1),
         reward=k[:, 0] + 0.25, terminated=k[:, 0] % 2 == 1, truncated=np.full(len(k), last),
+        explored=np.full(len(k), explored),
         next_observation=np.repeat(k + 0.5, o, 1), next_privileged=np.repeat(-k - 0.5, q, 1),
     )  # fmt: skip
 
@@ -47,7 +48,7 @@ def test_a_critic_that_sees_what_the_actor_sees_takes_no_room():
     batch = replay.sample(1, torch.Generator().manual_seed(0))
     assert batch.privileged.tolist() == [[5.0, 5.0]]
     assert batch.next_privileged.tolist() == [[5.5, 5.5]]
-    assert replay.newest(10**9).shape == (1, 2 + 1 + 3 + 2)
+    assert replay.newest(10**9).shape == (1, 2 + 1 + 4 + 2)
 
 
 def test_the_ring_keeps_the_newest_across_its_end():
@@ -78,7 +79,7 @@ def test_nothing_is_drawn_from_where_nothing_is_yet():
 def test_the_newest_go_on_in_another_replay():
     replay, other = ring(5), ring(4)
     add(replay, *range(8))
-    row = 4 * (2 + 3 + 1 + 3 + 2 + 3)
+    row = 4 * (2 + 3 + 1 + 4 + 2 + 3)
     assert replay.newest(3 * row + 1)[:, 0].tolist() == [5, 6, 7]
     add(other, 100)
     other.refill(replay.newest(10**9))
@@ -120,6 +121,35 @@ def test_rewards_are_summed_up_to_the_end_of_the_episode(capacity):
     assert sums(replay) == dict(list(expected.items())[-capacity:])
 
 
+def test_nothing_is_summed_up_from_where_nothing_is_yet():
+    replay = ring(16, n_envs=2, n_step=3)
+    replay._rows.fill_(np.nan)
+    add(replay, 2, 4)
+    add(replay, 6, 8)
+    assert sums(replay) == {
+        2.0: [2.25 + 6.25 / 2, 0.25, 0.0, 6.5],
+        4.0: [4.25 + 8.25 / 2, 0.25, 0.0, 8.5],
+        6.0: [6.25, 0.5, 0.0, 6.5],
+        8.0: [8.25, 0.5, 0.0, 8.5],
+    }
+
+
+def test_rewards_are_summed_up_to_the_next_exploring_action():
+    replay = ring(16, n_envs=2, n_step=3)
+    add(replay, 2, 4)
+    add(replay, 6, 8, explored=[True, False])
+    add(replay, 10, 12)
+    assert sums(replay) == {
+        2.0: [2.25, 0.5, 0.0, 2.5],
+        4.0: [4.25 + 8.25 / 2 + 12.25 / 4, 0.125, 0.0, 12.5],
+        # what it leads to is its own
+        6.0: [6.25 + 10.25 / 2, 0.25, 0.0, 10.5],
+        8.0: [8.25 + 12.25 / 2, 0.25, 0.0, 12.5],
+        10.0: [10.25, 0.5, 0.0, 10.5],
+        12.0: [12.25, 0.5, 0.0, 12.5],
+    }
+
+
 def test_episodes_of_an_earlier_replay_do_not_go_on():
     replay, other = ring(16, n_envs=2, n_step=3), ring(16, n_envs=2, n_step=3)
     add(replay, 2, 4)
@@ -131,7 +161,7 @@ def test_episodes_of_an_earlier_replay_do_not_go_on():
     assert found[8] == [8.25, 0.5, 0.0, 8.5]
 
 
-@pytest.mark.parametrize("rows", [np.zeros((2, 15), np.float32), np.zeros((2, 14)), np.zeros(14, np.float32)])  # fmt: skip
+@pytest.mark.parametrize("rows", [np.zeros((2, 16), np.float32), np.zeros((2, 15)), np.zeros(15, np.float32)])  # fmt: skip
 def test_rows_of_another_kind(rows):
     replay = ring(5)
     add(replay, 1)

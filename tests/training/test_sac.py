@@ -198,11 +198,40 @@ def test_target_takes_the_critic_that_expects_less(config):
     spread = [-30.0] if config.distributional else []
     set_constant(learner.targets[0], 7.0, *spread)
     set_constant(learner.targets[1], 5.0, *spread)
-    target, drawn = learner.target(one_batch())
+    target, drawn, _ = learner.target(one_batch())
     assert target.tolist() == pytest.approx([1.0 + 0.9 * 5.0])
     assert drawn.tolist() == pytest.approx([1.0 + 0.9 * 5.0])
-    target, drawn = learner.target(one_batch(terminated=[1.0]))
+    target, drawn, _ = learner.target(one_batch(terminated=[1.0]))
     assert (target.tolist(), drawn.tolist()) == ([1.0], [1.0])
+
+
+def test_scaled_rewards():
+    learner = SacLearner(Line(), replace(TINY, reward_scale=0.2, initial_temperature=1e-9), 0, n_actions=1)  # fmt: skip
+    for target in learner.targets:
+        set_constant(target, 5.0)
+    assert learner.target(one_batch())[0].tolist() == pytest.approx([0.2 * 1.0 + 0.9 * 5.0])
+
+
+def test_critics_see_scaled_actions():
+    learner, scaled = (
+        SacLearner(Line(), replace(TINY, critic_action_scale=scale), 0, n_actions=1)
+        for scale in (1.0, 3.0)
+    )
+    q, action = torch.randn(8, 2), torch.rand(8, 1)
+    large = learner._returns(learner.critics, q, 3.0 * action)[0]
+    assert torch.equal(scaled._returns(learner.critics, q, action)[0], large)
+
+
+def test_what_is_tried_goes_further_than_the_policy():
+    """The replay has the actions as they were made."""
+    sure = replace(TINY, initial_std=1e-3, exploration_std=1.0, exploration_chance=0.5)
+    for config, spread in ((sure, 0.5), (replace(sure, exploration_std=0.0), 0.002)):
+        learner = SacLearner(Line(), replace(config, warmup_steps=320), 0, n_actions=1)
+        action = learner.replay.sample(1000, torch.Generator().manual_seed(0)).action
+        assert float(action.std()) == pytest.approx(spread, rel=0.6)
+        # whose rows say so: reward, failure, end, exploring action after o, q, a
+        explored = learner.replay.newest(10**6)[:, 1 + 2 + 1 + 3]
+        assert 0.5 < explored.mean() < 1.0 if config.exploration_std else not explored.any()
 
 
 def test_drawn_return_has_the_spread_of_the_chosen_critic():
@@ -212,7 +241,7 @@ def test_drawn_return_has_the_spread_of_the_chosen_critic():
     set_constant(learner.targets[0], 7.0, 100.0)
     set_constant(learner.targets[1], 5.0, math.log(math.exp(2.0) - 1.0))
     rows = {name: x.repeat(20_000, *[1] * (x.ndim - 1)) for name, x in vars(one_batch()).items()}
-    target, drawn = learner.target(Batch(**rows))
+    target, drawn, _ = learner.target(Batch(**rows))
     assert float(target.std()) < 1e-5
     assert float(drawn.mean()) == pytest.approx(5.5, abs=0.05)
     assert float(drawn.std()) == pytest.approx(0.9 * 2.0, rel=0.02)
@@ -222,12 +251,13 @@ def test_the_replay_holds_final_states_and_only_failures_end():
     line = Line(n_envs=4, limit=4, n_failing=2, start=100.0)
     learner = SacLearner(line, replace(TINY, n_envs=4, warmup_steps=16), 0, n_actions=1)
     # an idle step, three steps to the end of all episodes, and one of the next ones
-    o, q, action, _, terminated, ended, next_o, next_q = np.split(
-        learner.replay.newest(10**6), np.cumsum([1, 2, 1, 1, 1, 1, 1]), axis=1
+    o, q, action, _, terminated, ended, explored, next_o, next_q = np.split(
+        learner.replay.newest(10**6), np.cumsum([1, 2, 1, 1, 1, 1, 1, 1]), axis=1
     )
     assert np.abs(o[:12]).max() < 2.0 < np.abs(o[12:]).min()
     assert terminated.ravel().tolist() == [0] * 8 + [1, 1, 0, 0] + [0] * 4
     assert ended.ravel().tolist() == [0] * 8 + [1] * 4 + [0] * 4
+    assert not explored.any()
     # what follows is what the action led to, never the next episode
     assert next_o == pytest.approx(o + 0.2 * action, abs=1e-5)
     assert q == pytest.approx(np.hstack([o, o**2]))
@@ -338,33 +368,38 @@ def test_a_run_leaves_a_policy_that_flies_on_after_an_interrupt(tmp_path, monkey
     )
 
 
-def test_the_policy_learns_in_every_third_step_alone():
-    learner = SacLearner(Line(), replace(TINY, policy_delay=3, gradient_steps=2), 0, n_actions=1)
-    before = []
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_the_policy_learns_in_every_third_step_alone_after_the_critics(warmup):
+    config = replace(TINY, policy_delay=3, gradient_steps=2, critic_warmup=warmup)
+    learner = SacLearner(Line(), config, 0, n_actions=1)
+    moved = []
     steps = learner._learn
 
     def learn(*, policy: bool):
-        actor, critic = learner._actor_parameters[0], learner._critic_parameters[0]
-        old = actor.detach().clone(), critic.detach().clone(), learner.log_temperature.item()
-        entropy = steps(policy=policy)[2]
-        moved = [not torch.equal(*x) for x in zip((actor, critic), old[:2], strict=True)]
-        before.append([*moved, learner.log_temperature.item() != old[2], not entropy.isnan()])
-        return torch.stack((torch.tensor(0.0), torch.tensor(0.0), entropy))
+        watched = learner._actor_parameters[0], learner._critic_parameters[0], learner.log_temperature  # fmt: skip
+        old = [x.detach().clone() for x in watched]
+        seen = steps(policy=policy)
+        moved.append([not torch.equal(x, y) for x, y in zip(watched, old, strict=True)])
+        return seen
 
     learner._learn = learn
-    assert math.isfinite(learner.update().entropy)
-    # actor, critic, temperature, entropy: 3 steps of the environments with 2 of the optimisers each
-    turn, others = [True, True, True, True], [False, True, False, False]
-    assert before == 2 * [turn, others, others]
+    # actor, critic, temperature: 3 steps of the environments with 2 of the optimisers each
+    turn, others = [True, True, True], [False, True, False]
+    if warmup:
+        assert math.isfinite(learner.update().entropy)
+        assert moved == 6 * [others]
+        moved.clear()
+    learner.update()
+    assert moved == 2 * [turn, others, others]
 
 
-def test_both_learning_rates_fall_to_zero():
-    config = replace(TINY, rates_fall=True, updates=4, learning_rate=0.1, critic_learning_rate=0.2)
+def test_the_policys_learning_rate_falls_to_zero():
+    config = replace(TINY, rate_falls=True, updates=4, learning_rate=0.1, critic_learning_rate=0.2)
     learner, rates = SacLearner(Line(), config, 0, n_actions=1), []
     for _ in range(4):
         learner.update()
         rates += [group["lr"] for group in learner._adam.param_groups]
-    assert rates == pytest.approx([0.1, 0.2, 0.075, 0.15, 0.05, 0.1, 0.025, 0.05])
+    assert rates == pytest.approx([0.1, 0.2, 0.075, 0.2, 0.05, 0.2, 0.025, 0.2])
 
 
 def test_normalised_critics_say_the_same_of_what_is_twice_as_large():
