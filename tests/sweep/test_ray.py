@@ -22,8 +22,7 @@ pytest.importorskip("ray", reason="ray is not installed")
 
 UPDATES = 800
 REQUEST = (
-    "sweep", "l2f-hover", "--seeds", "2", "--workers", "2", "--episodes", "20", "--set", f"algo.updates={UPDATES}",
-    "--set", "algo.n_envs=16", "--json",
+    "sweep", "l2f-hover", "--seeds", "2", "--workers", "2", "--episodes", "20", "--set", "algo.n_envs=16", "--json",
 )  # fmt: skip
 RUNS = ("000-seed-1000", "000-seed-1001")
 # A process of its own group and session, as of a terminal; Python ignores Ctrl-C where it starts in the background.
@@ -33,9 +32,9 @@ MAIN = (
 )
 
 
-def start(out: Path) -> subprocess.Popen:
+def start(out: Path, updates: int = UPDATES) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *REQUEST, "--out", str(out)],
+        [sys.executable, "-c", MAIN, *REQUEST, "--set", f"algo.updates={updates}", "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -83,9 +82,9 @@ def finish(process: subprocess.Popen) -> dict:
     return json.loads(out.splitlines()[-1])
 
 
-def same_as_undisturbed(out: Path, tmp_path: Path) -> None:
+def same_as_undisturbed(out: Path, tmp_path: Path, updates: int = UPDATES) -> None:
     """Whether the policies are those of runs that nothing happened to."""
-    preset = with_settings(get_preset("l2f-hover"), {"algo.updates": UPDATES, "algo.n_envs": 16})
+    preset = with_settings(get_preset("l2f-hover"), {"algo.updates": updates, "algo.n_envs": 16})
     for name in RUNS:
         folder = tmp_path / f"alone-{name}"
         alone = train(preset, robot=build_robot(preset), seed=int(name[-4:]), out=folder)
@@ -119,7 +118,9 @@ def test_a_killed_worker_costs_its_current_update(tmp_path) -> None:
 
 def test_a_killed_head_goes_on_by_the_same_command(tmp_path) -> None:
     out = tmp_path / "s"
-    first = start(out)
+    # Workers take seconds to notice, and must not be done before.
+    updates = 4 * UPDATES
+    first = start(out, updates)
     try:
         wait_for(lambda: min(saved(out)) > 20)
         everything = below(first.pid)
@@ -129,7 +130,7 @@ def test_a_killed_head_goes_on_by_the_same_command(tmp_path) -> None:
         trainers = [pid for pid, name in everything.items() if name.startswith("ray::do_run")]
         wait_for(lambda: not any(map(alive, trainers)), 30.0)
         request, before = (out / "sweep.json").read_bytes(), saved(out)
-        second = start(out)
+        second = start(out, updates)
         try:
             result = finish(second)
         finally:
@@ -139,7 +140,7 @@ def test_a_killed_head_goes_on_by_the_same_command(tmp_path) -> None:
     assert min(before) > 20
     assert (out / "sweep.json").read_bytes() == request
     assert [r["train_s"] for r in result["runs"]] == [None, None]
-    same_as_undisturbed(out, tmp_path)
+    same_as_undisturbed(out, tmp_path, updates)
     wait_for(lambda: not any(map(alive, everything)), 150.0)
 
 
