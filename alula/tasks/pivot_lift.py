@@ -203,11 +203,10 @@ def _height(scene: Scene) -> np.ndarray:
 
 
 def _held(scene: Scene) -> np.ndarray:
-    """Both pads press on the box, against each other: more than 120 degrees apart."""
+    """Both pads press on the box, against each other: more than 90 degrees apart. A box may lean on the palm too."""
     left, right = scene.sensor["left_force_w"], scene.sensor["right_force_w"]
     size = np.stack([np.linalg.norm(f, axis=1) for f in (left, right)])
-    opposed = (left * right).sum(1) < -0.5 * size[0] * size[1]
-    return opposed & (size.min(axis=0) > HOLDING)
+    return ((left * right).sum(1) < 0.0) & (size.min(axis=0) > HOLDING)
 
 
 def privileged(scene: Scene) -> np.ndarray:

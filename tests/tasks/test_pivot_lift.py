@@ -23,6 +23,8 @@ RANDOMIZED = ArmSimConfig(randomization=TRAINED.randomization)
 REST = task.TOP + task.HALF_HEIGHT
 SQUEEZED = ((0.0, 0.0, 10.0), (0.0, 3.0, -8.0))
 PRESSED = ((0.0, 0.0, -10.0), (0.0, 3.0, -8.0))
+LEANING = ((0.0, 0.0, 10.0), (0.0, 9.0, -1.0))
+BESIDE_EACH_OTHER = ((0.0, 0.0, 10.0), (0.0, 9.0, 1.0))
 
 
 def scene(tool, box, forces=((0, 0, 0), (0, 0, 0))) -> Scene:
@@ -119,6 +121,14 @@ def test_the_hand_turns_to_the_side():
         ((0.5, 0.0, REST + 0.06), (0.5, 0.0, REST + 0.0501), SQUEEZED, None),
         ((0.5, 0.0, REST + 0.05), (0.5, 0.0, REST + 0.0499), SQUEEZED, "held, not lifted"),
         ((0.5, 0.0, REST + 0.06), (0.5, 0.0, REST + 0.06), PRESSED, "at the box, not held"),
+        # 96 and 84 degrees apart
+        ((0.5, 0.0, REST + 0.06), (0.5, 0.0, REST + 0.0501), LEANING, None),
+        (
+            (0.5, 0.0, REST + 0.06),
+            (0.5, 0.0, REST + 0.06),
+            BESIDE_EACH_OTHER,
+            "at the box, not held",
+        ),
         ((0.5, 0.0, REST + 0.079), (0.5, 0.0, REST), SQUEEZED[:1] * 2, "at the box, not held"),
         ((0.5, 0.0, REST + 0.081), (0.5, 0.0, REST), PRESSED, "never at the box"),
         ((0.5, 0.0, REST), (0.5, -0.2, 0.0075), PRESSED, "fell off the table"),
