@@ -347,7 +347,9 @@ def arm_config_from_json(table: Any) -> ArmSimConfig:
     """
     try:
         # Settings that came later may be missing in older files, this one not.
-        return _settings(ArmSimConfig, {"action": table["action"], **table})
+        if "action" not in table:
+            raise KeyError("action")
+        return _settings(ArmSimConfig, table)
     except AlulaError:
         raise
     except (TypeError, KeyError, AttributeError, ValueError) as e:

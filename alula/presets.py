@@ -48,6 +48,10 @@ ARM_PPO = PpoConfig(
     gamma=0.97, initial_std=0.4,
 )  # fmt: skip
 
+# Steps of the tool: to lift is one action among seven, not a concert of all joints.
+GRASP = ArmSimConfig(action="end_effector_delta", gripper_scale=8.0, randomization=ARM_RANDOMIZED)
+GRASP_PPO = replace(ARM_PPO, learning_rate=7e-4, initial_std=0.5, entropy_weight=0.003)
+
 # Small steps: the tool moves by up to 1 mm in each.
 INSERT = ArmSimConfig(action_scale=0.05, episode_steps=200, randomization=ARM_RANDOMIZED)
 
@@ -134,16 +138,8 @@ PRESETS: tuple[Preset, ...] = (
         about="pick a cube from the floor with a Franka Panda and carry it to a target",
         robot="panda",
         task="lift",
-        # Steps of the tool: to lift is one action among seven, not a concert of all joints.
-        sim=ArmSimConfig(
-            action="end_effector_delta",
-            gripper_scale=8.0,
-            head_start=0.3,
-            randomization=ARM_RANDOMIZED,
-        ),
-        algo=replace(
-            ARM_PPO, updates=1200, learning_rate=7e-4, initial_std=0.5, entropy_weight=0.003
-        ),
+        sim=replace(GRASP, head_start=0.3),
+        algo=replace(GRASP_PPO, updates=1200),
     ),
     Preset(
         name="panda-push",
@@ -176,22 +172,8 @@ PRESETS: tuple[Preset, ...] = (
         about="lift a flat box that a Franka Panda can only grasp once it stands out over an edge",
         robot="panda",
         task="pivot_lift",
-        sim=ArmSimConfig(
-            action="end_effector_delta",
-            gripper_scale=8.0,
-            assisting_force=1.5,
-            head_start=0.5,
-            episode_steps=250,
-            randomization=ARM_RANDOMIZED,
-        ),
-        algo=replace(
-            ARM_PPO,
-            updates=500,
-            learning_rate=7e-4,
-            gamma=0.98,
-            initial_std=0.5,
-            entropy_weight=0.003,
-        ),
+        sim=replace(GRASP, assisting_force=1.5, head_start=0.5, episode_steps=250),
+        algo=replace(GRASP_PPO, updates=500, gamma=0.98),
     ),
 )
 

@@ -173,7 +173,7 @@ class SacConfig:
     gradient_steps: int = 8
     """Steps of the optimisers after each step of all environments."""
     warmup_steps: int = 2000
-    """Transitions gathered by the untrained policy, which acts almost uniformly at random [steps]."""
+    """Transitions gathered by the untrained policy before anything is learned [steps]."""
     replay_size: int = 500_000
     """Transitions kept [steps]."""
     batch_size: int = 256

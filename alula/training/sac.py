@@ -193,6 +193,7 @@ class SacLearner:
         """New episodes; what actor and critics see of them."""
         sim = self.simulator
         sim.reset(self._seed + self.updates_done)
+        self._exploration.end(np.ones(sim.n_envs, bool))
         # Only a step tells what the critics see.
         idle = sim.step(np.full((sim.n_envs, self._n_actions), self._first_action, np.float32))
         return idle.observation, self._critic_sees(idle.privileged, idle.observation)

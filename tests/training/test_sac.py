@@ -306,14 +306,15 @@ def test_same_seed_same_policy():
 
 @pytest.mark.parametrize("with_replay", [True, False])
 def test_goes_on_from_a_snapshot(with_replay):
-    config = replace(TINY, distributional=True, warmup_steps=64)
+    exploring = {"exploration_std": 0.5, "exploration_chance": 0.5}
+    config = replace(TINY, distributional=True, warmup_steps=64, **exploring)
     learner = SacLearner(Line(), config, 0, n_actions=1)
     learner.update()
     snapshot = learner.snapshot()
     if not with_replay:
         del snapshot["replay"]
     stored = {name: array.copy() for name, array in snapshot.items()}
-    others = [SacLearner(Line(), config, 5, n_actions=1) for _ in range(2)]
+    others = [SacLearner(Line(), config, seed, n_actions=1) for seed in (5, 6)]
     for other in others:
         other._seed = 0
         other.restore(snapshot)
