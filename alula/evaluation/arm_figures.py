@@ -14,11 +14,10 @@ from alula.evaluation.arm_evaluate import ArmEvaluation
 from alula.evaluation.arm_physics import Setting, objects
 from alula.evaluation.arm_study import ArmSweep
 from alula.evaluation.figures import Figure, success_and
-from alula.evaluation.plots import Axes, Line, chart
+from alula.evaluation.plots import Axes, Line, chart, histograms
 
 UNITS = {"angle": (180.0 / math.pi, "\u00b0"), "force": (1.0, "N")}
 """Factor and unit in which people read measures of tasks; all others are lengths [m], read in cm."""
-BINS = 33
 
 
 def shown(measure: str) -> tuple[float, str]:
@@ -36,23 +35,11 @@ def final_errors(runs: Sequence[tuple[ArmEvaluation, Episodes]], measure: str) -
     """Histogram of what the task measures at the end, one outline an evaluation."""
     factor, unit = shown(measure)
     values = [factor * run.measures[measure][run.finished] for _, run in runs]
-    known = [v for v in values if len(v)]
-    high = 1.05 * max((float(np.percentile(v, 99.5)) for v in known), default=1.0)
-    low = min((float(v.min()) for v in known), default=0.0)
-    edges = np.linspace(min(low, 0.0), max(high, 1e-3), BINS)
-    lines = []
-    for k, value in enumerate(values):
-        if len(value):
-            share = 100.0 * np.histogram(value, edges)[0] / len(value)
-            lines.append(
-                Line(x=np.repeat(edges, 2)[1:-1], y=np.repeat(share, 2), style=f"s{k}",
-                     low=np.zeros(2 * len(share)), high=np.repeat(share, 2))
-            )  # fmt: skip
     return Figure(
         title=f"{measure.capitalize()} at the end",
         legend=tuple((f"s{k}", label(e)) for k, (e, _) in enumerate(runs)),
         svg=chart(
-            lines,
+            histograms(values),
             Axes(x_label=f"{measure} at the end [{unit}]", y_label="episodes [%]"),
             f"Distribution of the {measure} at the end",
         ),

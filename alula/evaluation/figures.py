@@ -15,7 +15,7 @@ from alula.errors import AlulaError
 from alula.evaluation.evaluate import Evaluation
 from alula.evaluation.flight import Flight
 from alula.evaluation.metrics import LAST_S
-from alula.evaluation.plots import Axes, Line, chart
+from alula.evaluation.plots import Axes, Line, chart, histograms
 from alula.evaluation.study import STEP_M, STEP_S, Study, Sweep, distance_apart
 from alula.policies.files import read_bounded
 from alula.robots.multirotor import Multirotor
@@ -127,22 +127,11 @@ def error_distribution(runs: Sequence[tuple[Evaluation, Flight]]) -> Figure:
     for _, flight in runs:
         last = max(1, round(LAST_S / flight.control_dt))
         values.append(100.0 * flight.position_error[-last:, flight.survived].mean(axis=0))
-    known = [v for v in values if len(v)]
-    top = 1.05 * max((float(np.percentile(v, 99.5)) for v in known), default=1.0)
-    edges = np.linspace(0.0, max(top, 1e-3), 33)
-    lines = []
-    for k, value in enumerate(values):
-        if len(value):
-            share = 100.0 * np.histogram(value, edges)[0] / len(value)
-            lines.append(
-                Line(x=np.repeat(edges, 2)[1:-1], y=np.repeat(share, 2), style=f"s{k}",
-                     low=np.zeros(2 * len(share)), high=np.repeat(share, 2))
-            )  # fmt: skip
     return Figure(
         title="Distribution of the error",
         legend=_legend([e for e, _ in runs]),
         svg=chart(
-            lines,
+            histograms(values),
             Axes(x_label="mean error in the last second [cm]", y_label="flights [%]"),
             "Distribution of the error in the last second",
         ),

@@ -14,6 +14,8 @@ import numpy as np
 WIDTH = 360
 MARGIN = (44, 10, 12, 34)
 """Left, right, top, bottom of the plot area [px]."""
+BINS = 32
+"""Of a histogram."""
 MAX_POINTS = 240
 """Points a drawn line keeps; the screen shows no more."""
 
@@ -58,6 +60,21 @@ class Axes:
     """Horizontal dotted lines."""
     x_ticks: Sequence[float] | None = None
     """None: round numbers."""
+
+
+def histograms(values: Sequence[np.ndarray]) -> list[Line]:
+    """The share of each sample [%] in bins that all share, as an outline each; the largest 0.5 % are left out, and zero is in."""
+    known = [v for v in values if len(v)]
+    high = 1.05 * max((float(np.percentile(v, 99.5)) for v in known), default=1.0)
+    low = min((float(v.min()) for v in known), default=0.0)
+    edges = np.linspace(min(low, 0.0), max(high, 1e-3), BINS + 1)
+    lines = []
+    for k, value in enumerate(values):
+        if len(value):
+            share = np.repeat(100.0 * np.histogram(value, edges)[0] / len(value), 2)
+            x, none = np.repeat(edges, 2)[1:-1], np.zeros(len(share))
+            lines.append(Line(x=x, y=share, style=f"s{k}", low=none, high=share))
+    return lines
 
 
 def chart(lines: Sequence[Line], axes: Axes, title: str) -> str:

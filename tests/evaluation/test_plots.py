@@ -6,7 +6,17 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from alula.evaluation.plots import MARGIN, MAX_POINTS, WIDTH, Axes, Line, chart, ticks
+from alula.evaluation.plots import (
+    BINS,
+    MARGIN,
+    MAX_POINTS,
+    WIDTH,
+    Axes,
+    Line,
+    chart,
+    histograms,
+    ticks,
+)
 
 
 def test_points_are_drawn_to_scale() -> None:
@@ -19,6 +29,21 @@ def test_points_are_drawn_to_scale() -> None:
     expected = [(left, y0), ((left + x1) / 2, (top + y0) / 2), (x1, top)]
     found = [tuple(map(float, p.split(","))) for p in points[1].split()]
     np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_histograms_share_their_bins() -> None:
+    # 99.5 % lie below 1.1 + 0.985 (32 - 1.1) = 31.5365, and 1.05 times that is the last edge
+    last = 1.05 * 31.5365
+    a, b = histograms([np.array([0.5, 1.0, 1.1, 32.0]), np.array([]), np.array([2.0])])
+    assert (a.style, b.style) == ("s0", "s2")
+    np.testing.assert_allclose(a.x, b.x)
+    np.testing.assert_allclose(a.x[[0, 1, 2, -1]], [0.0, last / BINS, last / BINS, last])
+    assert a.y[:4].tolist() == [50.0, 50.0, 25.0, 25.0]
+    assert b.y[2:4].tolist() == [100.0, 100.0]
+    assert len(a.y) == len(b.y) == 2 * BINS
+    (c,) = histograms([np.array([-3.0, 1.0])])
+    assert c.x[0] == -3.0
+    assert histograms([np.array([])]) == []
 
 
 def test_holes_interrupt_the_curve_and_svg_is_well_formed() -> None:
