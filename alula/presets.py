@@ -48,9 +48,9 @@ ARM_PPO = PpoConfig(
     gamma=0.97, initial_std=0.4,
 )  # fmt: skip
 
-# Steps of the tool: to lift is one action among seven, not a concert of all joints.
+# Steps of the tool: to lift or push is one action among seven, not a concert of all joints.
 GRASP = ArmSimConfig(action="end_effector_delta", gripper_scale=8.0, randomization=ARM_RANDOMIZED)
-GRASP_PPO = replace(ARM_PPO, learning_rate=7e-4, initial_std=0.5, entropy_weight=0.003)
+TOOL_PPO = replace(ARM_PPO, learning_rate=7e-4, initial_std=0.5, entropy_weight=0.003)
 
 # Small steps: the tool moves by up to 1 mm in each.
 INSERT = ArmSimConfig(action_scale=0.05, episode_steps=200, randomization=ARM_RANDOMIZED)
@@ -139,15 +139,17 @@ PRESETS: tuple[Preset, ...] = (
         robot="panda",
         task="lift",
         sim=replace(GRASP, head_start=0.3),
-        algo=replace(GRASP_PPO, updates=1200),
+        algo=replace(TOOL_PPO, updates=1200),
     ),
     Preset(
         name="panda-push",
         about="push a box over the floor to a target with a Franka Panda's closed hand",
         robot="panda",
         task="push",
-        sim=ArmSimConfig(action_scale=0.25, episode_steps=200, randomization=ARM_RANDOMIZED),
-        algo=replace(ARM_PPO, updates=400),
+        sim=ArmSimConfig(
+            action="end_effector_delta", episode_steps=200, randomization=ARM_RANDOMIZED
+        ),
+        algo=replace(TOOL_PPO, updates=800, gamma=0.98),
     ),
     Preset(
         name="panda-insert",
@@ -173,7 +175,7 @@ PRESETS: tuple[Preset, ...] = (
         robot="panda",
         task="pivot_lift",
         sim=replace(GRASP, assisting_force=1.5, head_start=0.5, episode_steps=250),
-        algo=replace(GRASP_PPO, updates=500, gamma=0.98),
+        algo=replace(TOOL_PPO, updates=500, gamma=0.98),
     ),
 )
 

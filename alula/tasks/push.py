@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from alula.frames import rot_from_quat
 from alula.robots.arm import Arm
 from alula.robots.inverse_kinematics import joint_positions
 from alula.sim.arm_scene import Scene, Start, ToolPose
@@ -49,6 +50,8 @@ REACHED = 0.05
 """A box this close to its target has arrived [m]."""
 MOVED = 0.01
 """A box this far from where it started has been moved [m]."""
+BEHIND = 0.065
+"""The closed hand is to be so far behind the box's middle, seen from the target [m]: about where it touches it."""
 LOST = 0.4
 """A box this far from the middle of AREA is out of reach [m]."""
 DOWN = (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -119,18 +122,23 @@ def privileged(scene: Scene) -> np.ndarray:
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Closeness of tool and box, of box and target, and smooth actions [N].
+    """Closeness of the tool to its place behind the box, of box and target, an upright hand, smooth actions [N].
 
     ::
 
-        r = 0.5 c(|tool - box|) + 2 c(|box - target|) + 0.5 arrived - 0.005 |a - a_before|^2
-        c(d) = 1 - tanh(5 d)
+        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.2 z_z + 2 c(5 e) + arrived - 0.005 |a - a_before|^2
+        c(x) = 1 - tanh(x);  e = |box - target|;  arrived = e < 5 cm;  z_z: height of the tool's axis, -1 straight down
+        d = |tool - behind|, 0 where the box has arrived;  behind: BEHIND the box's middle on the line from the target
     """
-    near = 1.0 - np.tanh(5.0 * np.linalg.norm(to_object(scene), axis=1))
-    distance = np.linalg.norm(to_goal(scene), axis=1)
+    s, way = scene.sensor, to_goal(scene)
+    e = np.linalg.norm(way, axis=1)
+    ahead = way / np.maximum(e, 1e-6)[:, None]
+    arrived = e < REACHED
+    d = np.linalg.norm(to_object(scene) - BEHIND * ahead, axis=1) * ~arrived
+    behind = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
+    upright = -rot_from_quat(s["tool_quat_w"])[:, 2, 2]
     change = ((action - previous) ** 2).sum(1)
-    pushed = 2.0 * (1.0 - np.tanh(5.0 * distance)) + 0.5 * (distance < REACHED)
-    return 0.5 * near + pushed - 0.005 * change
+    return behind + 0.2 * upright + 2.0 * (1.0 - np.tanh(5.0 * e)) + arrived - 0.005 * change
 
 
 def failed(scene: Scene) -> np.ndarray:

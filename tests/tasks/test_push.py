@@ -50,15 +50,25 @@ def test_rows_and_entries_fit_together():
     assert build_task("push") is push
 
 
+def reward_of(tool, box, goal, change=0.0) -> np.ndarray:
+    """Of one arm whose hand points straight down, worth 0.2."""
+    return push.reward(scene(tool, box, goal), np.full((1, 8), change), np.zeros((1, 8)))
+
+
 def test_the_reward_by_hand():
-    # tool 0.1 m from the box, the box 0.2 m from its target, actions changed by 1 in all 8
-    s = scene((0.4, 0.0, 0.02), (0.5, 0.0, 0.02), (0.5, 0.2, 0.02))
-    # 0.5 (1 - tanh 0.5) + 2 (1 - tanh 1) - 0.04; tanh 0.5 = 0.4621172, tanh 1 = 0.7615942
-    expected = 0.5 * 0.5378828 + 2.0 * 0.2384058 - 0.04
-    assert push.reward(s, np.ones((1, 8)), np.zeros((1, 8))) == pytest.approx(expected, abs=1e-6)
-    # there and at the target: 0.5 + 2 + 0.5
-    s = scene((0.5, 0.2, 0.02), (0.5, 0.2, 0.02), (0.5, 0.2, 0.02))
-    assert push.reward(s, np.ones((1, 8)), np.ones((1, 8))) == pytest.approx(3.0)
+    # The box 0.2 m from its target, the tool at its place 65 mm behind the box; then 0.1 m to the side, actions changed by 1 in
+    # all 8. tanh 1 = 0.7615942, tanh 0.5 = 0.4621172, tanh 2 = 0.9640276
+    box, goal = (0.5, 0.0, 0.02), (0.5, 0.2, 0.02)
+    far = 2.0 * 0.2384058
+    assert reward_of((0.5, -0.065, 0.02), box, goal) == pytest.approx(0.95 + far, abs=1e-6)
+    beside = 0.5 * 0.5378828 + 0.25 * 0.0359724 + 0.2 - 0.04
+    assert reward_of((0.4, -0.065, 0.02), box, goal, 1.0) == pytest.approx(beside + far, abs=1e-6)
+    # 4 cm before the target it has arrived, wherever the hand is: tanh 0.2 = 0.1973753
+    there = 0.95 + 2.0 * 0.8026247 + 1.0
+    for tool in ((0.4, 0.1, 0.3), (0.5, 0.16, 0.02)):
+        assert reward_of(tool, (0.5, 0.16, 0.02), goal) == pytest.approx(there, abs=1e-6)
+    # at the target itself there is no way ahead
+    assert reward_of((0.5, 0.2, 0.1), goal, goal) == pytest.approx(3.95)
 
 
 @pytest.mark.parametrize(
