@@ -2,7 +2,7 @@
 
     python benchmarks/learners.py [--presets panda-reach ...] [--seeds 3] [--episodes 1000] [--jobs 1] [--write]
 
-Seed 0 was used while the settings were chosen, of panda-insert-sac 200 and 201, of panda-pivot-lift 100 and 200 to 203, and what
+Seed 0 was used while the settings were chosen, of panda-push 200, of panda-insert-sac 200 and 201, of panda-pivot-lift 100 and 200 to 203, and what
 counts as held was changed after its 110 to 112; seeds count from 100, or from `--first-seed`. The training time is that of `alula train`'s updates, the
 time of making environments, networks and clones apart. Curves are in the `metrics.csv` of each run; `--keep DIR` keeps
 the runs, and one that is there is not made again. `--jobs` trainings go at once, each on cores of its own. `--write` puts the table into
