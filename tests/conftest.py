@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 # Small networks on one thread: torch's threads wait for each other by spinning, which starves a busy computer. Here, as it
 # is read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What starts in the background of a shell ignores Ctrl-C, and so would the processes that tests send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MAY_BE_ABSENT = ("real flight logs", "root writes everywhere", "no /dev/zero", "no GPU")
 """What a skip's reason holds where it is not for want of a tool."""

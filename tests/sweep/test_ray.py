@@ -25,16 +25,12 @@ REQUEST = (
     "sweep", "l2f-hover", "--seeds", "2", "--workers", "2", "--episodes", "20", "--set", "algo.n_envs=16", "--json",
 )  # fmt: skip
 RUNS = ("000-seed-1000", "000-seed-1001")
-# A process of its own group and session, as of a terminal; Python ignores Ctrl-C where it starts in the background.
-MAIN = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from alula.cli import main; sys.exit(main(sys.argv[1:]))"
-)
 
 
 def start(out: Path, updates: int = UPDATES) -> subprocess.Popen:
+    """A process of its own group and session, as of a terminal."""
     return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *REQUEST, "--set", f"algo.updates={updates}", "--out", str(out)],
+        [sys.executable, "-m", "alula.cli", *REQUEST, "--set", f"algo.updates={updates}", "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
