@@ -121,7 +121,7 @@ class PpoConfig:
     max_grad_norm: float = 1.0
     """Bound on the global norm of the gradient."""
     history_weight: float = 0.05
-    """Size of normalised past actions beside the other inputs [-]."""
+    """Size of a vehicle's normalised past actions beside the other inputs [-]; an arm's have full size."""
     initial_std: float = 0.5
     """Standard deviation of the first actions [-]."""
     observation_clip: float = 10.0
@@ -223,7 +223,7 @@ class SacConfig:
     distributional: bool = False
     """Critics that learn mean and spread of the return (DSAC-T) instead of the mean alone."""
     history_weight: float = 0.05
-    """Size of normalised past actions beside the other inputs [-]."""
+    """Size of a vehicle's normalised past actions beside the other inputs [-]; an arm's have full size."""
     observation_clip: float = 10.0
     """Bound of a normalised observation."""
     privileged: bool = True

@@ -74,7 +74,6 @@ class DataParallelPpo:
     """Worker 0: a learner like any other, with `count` - 1 processes that learn along with it."""
 
     statistics = PpoStatistics
-    settled = True
 
     def __init__(self, make: Make, count: int) -> None:
         """Start all workers.
@@ -125,6 +124,11 @@ class DataParallelPpo:
                 self._count_up()
                 return statistics
         raise AlulaError(f"a worker was lost {ATTEMPTS} times in update {self.updates_done}: {why}")
+
+    @property
+    def settled(self) -> bool:
+        """As `Learner.settled`; the same in all workers."""
+        return self.learner.settled
 
     @property
     def diverged(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from alula.policies.network import Network
+from alula.training.config import PpoConfig, SacConfig
 
 
 class Workers(Protocol):
@@ -45,6 +46,11 @@ def squash(z: Tensor) -> Tensor:
     return z * torch.rsqrt(1.0 + z * z)
 
 
+def unsquash(a: float) -> float:
+    """The number in front of the squash that becomes an action in (-1, 1)."""
+    return a / math.sqrt(1.0 - a * a)
+
+
 class Mlp:
     """Dense ReLU layers; the last one is linear."""
 
@@ -70,6 +76,10 @@ class Mlp:
     def parameters(self) -> list[Tensor]:
         """Weight and bias of each layer in turn."""
         return [p for layer in self.layers for p in (layer.weight, layer.bias)]
+
+    def frozen(self) -> dict[str, Tensor]:
+        """Tensors that belong to it and do not learn, by name: none."""
+        return {}
 
     def dense(self) -> list[tuple[Tensor, Tensor]]:
         """Weight [M, N] and bias [M] of each layer."""
@@ -105,6 +115,25 @@ class Normalizer:
         """One that stays as it is."""
         made = cls(len(mean), clip, scale.tolist(), device)
         made.mean.copy_(torch.from_numpy(mean))
+        return made
+
+    @classmethod
+    def of_actor(
+        cls,
+        size: int,
+        config: PpoConfig | SacConfig,
+        *,
+        scale: Sequence[float],
+        past_actions: int,
+        base: Network | None,
+        device: str,
+    ) -> "Normalizer":
+        """That of an actor's observations, the base's own if there is one; the rest as the learners' arguments."""
+        if base is not None:
+            return cls.frozen(base.mean, base.scale, base.clip, device)
+        made = cls(size, config.observation_clip, scale, device)
+        # The history's many noisy inputs speak together; at full weight they drown the rest.
+        made.weight[size - past_actions :] = config.history_weight
         return made
 
     @property

@@ -32,6 +32,7 @@ from alula.training.layers import (
     policy_network,
     squash,
     standardized,
+    unsquash,
 )
 from alula.training.learner import check_fits
 from alula.training.residual import Corrected
@@ -53,7 +54,7 @@ class PpoStatistics:
     failed: float
     """Failures per step [-]."""
     value_loss: float
-    """Mean squared error of the value in units of its spread [-]."""
+    """Half the mean squared error of the value in units of its spread [-]."""
     kl: float
     """Divergence of the new policy from the old one [nat]."""
     std: float
@@ -108,7 +109,6 @@ class PpoLearner:
     """Actor, critic, normalisers, optimiser and the environments they learn from."""
 
     statistics = PpoStatistics
-    settled = True
 
     def __init__(
         self,
@@ -151,9 +151,8 @@ class PpoLearner:
         self._assist()
         observation, seen = self._now = self._begin()
         o, q = observation.shape[1], seen.shape[1]
-        # z whose squash is the first action
-        z = first_action / math.sqrt(1.0 - first_action * first_action)
-        actor = Mlp((o, *config.hidden, acting), self._random, last=0.01, bias=0.0 if base else z)
+        bias = 0.0 if base else unsquash(first_action)
+        actor = Mlp((o, *config.hidden, acting), self._random, last=0.01, bias=bias)
         self.actor = Corrected(base, actor) if base else actor
         self.critic = Mlp((q, *config.critic_hidden, 1), self._random, last=1.0)
         log_std = math.log(config.initial_std)
@@ -161,12 +160,9 @@ class PpoLearner:
         self._parameters = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
         self.learning_rate = config.learning_rate
         self._adam = torch.optim.Adam(self._parameters, self.learning_rate, eps=1e-5, fused=True)
-        if base is None:
-            self.actor_normalizer = Normalizer(o, config.observation_clip, scale, device)
-            # The history's many noisy inputs speak together; at full weight they drown the rest.
-            self.actor_normalizer.weight[o - past_actions :] = config.history_weight
-        else:
-            self.actor_normalizer = Normalizer.frozen(base.mean, base.scale, base.clip, device)
+        self.actor_normalizer = Normalizer.of_actor(
+            o, config, scale=scale, past_actions=past_actions, base=base, device=device
+        )
         self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
         self.value_normalizer = Normalizer(1, math.inf, device=device)
         self._draw_apart()
@@ -194,10 +190,18 @@ class PpoLearner:
 
     def _assist(self) -> None:
         """Less help from update to update, and in the end none."""
+        # Without help, actions that only help would be nothing but noise in the gradients.
+        self._acting = self._n_actions
         if self._n_acting > self._n_actions:
-            done = self.updates_done / self.config.updates
-            assistance = max(0.0, 1.0 - done / max(self.config.assisted, 1e-9))
+            helped = self.config.assisted * self.config.updates
+            assistance = max(0.0, 1.0 - self.updates_done / helped) if helped else 0.0
             cast(AssistedSimulator, self.simulator).assistance = assistance
+            self._acting = self._n_acting if assistance else self._n_actions
+
+    @property
+    def settled(self) -> bool:
+        """As `Learner.settled`: with help everything costs less."""
+        return self._acting == self._n_actions
 
     def _take_in(self, rollout: Rollout) -> None:
         self.actor_normalizer.update(rollout.observation.flatten(0, 1), self._workers)
@@ -230,6 +234,7 @@ class PpoLearner:
         o, action, mean, q, reward, terminated, ended, final = (
             torch.stack(column) for column in zip(*rows, strict=True)
         )
+        action = action[..., : self._acting]
         value = self.value(q)
         # A step leads to the next row's state, at the end of an episode to its final one.
         apart = ended.clone()
@@ -239,7 +244,7 @@ class PpoLearner:
         return Rollout(
             observation=o,
             action=action,
-            log_likelihood=log_likelihood(action, mean, log_std),
+            log_likelihood=self._likelihood(action, mean),
             privileged=q,
             reward=reward.float(),
             terminated=terminated.float(),
@@ -247,6 +252,11 @@ class PpoLearner:
             value=value,
             next_value=next_value,
         )
+
+    def _likelihood(self, action: Tensor, mean: Tensor) -> Tensor:
+        """Of actions that do something [..., _acting], by what the actor makes of all [..., _n_acting]."""
+        n = self._acting
+        return log_likelihood(action, mean[..., :n], self.log_std[:n])
 
     def _given(self, action: Tensor) -> Any:
         """An action as the simulator takes it."""
@@ -289,37 +299,33 @@ class PpoLearner:
             failed=failed,
             value_loss=value_loss,
             kl=kl,
-            std=float(self.log_std.detach().exp().mean()),
+            std=float(self.log_std[: self._acting].detach().exp().mean()),
             learning_rate=self.learning_rate,
         )
 
     def _learn(self, batch: list[Tensor]) -> tuple[float, float]:
         """Passes over the samples of a rollout; mean value loss and divergence of the last pass."""
         c, size = self.config, len(batch[0])
-        losses = kls = torch.zeros((), device=self.device)
+        found = torch.zeros(2, device=self.device)
         for _ in range(c.epochs):
-            losses = kls = torch.zeros((), device=self.device)
             order = torch.randperm(size, generator=self._random, device=self.device)
-            parts = order.chunk(c.minibatches)
-            for part in parts:
-                loss, kl = self._descend(*(x[part] for x in batch))
-                losses, kls = losses + loss, kls + kl
-            losses, kls = self._workers.average(torch.stack([losses, kls]))
-            self._adapt(float(kls) / len(parts))
-        return float(losses) / c.minibatches, float(kls) / c.minibatches
+            parts = [self._descend(*(x[p] for x in batch)) for p in order.chunk(c.minibatches)]
+            found = self._workers.average(torch.stack(parts).mean(0))
+            self._adapt(float(found[1]))
+        return float(found[0]), float(found[1])
 
     def _descend(
         self, o: Tensor, action: Tensor, old: Tensor, q: Tensor, advantage: Tensor, target: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser; value loss and divergence of this minibatch."""
+    ) -> Tensor:
+        """One step of the optimiser; value loss and divergence of this minibatch [2]."""
         c = self.config
         mean = squash(self.actor(o))
-        log_ratio = log_likelihood(action, mean, self.log_std) - old
+        log_ratio = self._likelihood(action, mean) - old
         ratio = log_ratio.exp()
         policy_loss = clipped_surrogate(ratio, advantage, c.clip)
         value_loss = 0.5 * (self.critic(q).squeeze(-1) - target).square().mean()
         # entropy of a normal distribution: log std + log sqrt(2 pi e); worth less and less, for who explores is not exact
-        entropy = self.log_std.sum()
+        entropy = self.log_std[: self._acting].sum()
         weight = c.entropy_weight * max(0.0, 1.0 - self.updates_done / c.updates)
         loss = policy_loss + c.value_weight * value_loss - weight * entropy
         self._adam.zero_grad()
@@ -329,23 +335,21 @@ class PpoLearner:
         self._adam.step()
         # KL(old | new) = E[rho - 1 - log rho], never negative (Schulman 2020)
         kl = (ratio.detach() - 1.0 - log_ratio.detach()).mean()
-        return value_loss.detach(), kl
+        return torch.stack([value_loss.detach(), kl])
 
     def _adapt(self, kl: float) -> None:
         """Slower where the policy moves too far in a pass, faster where it hardly moves."""
-        c = self.config
+        c, rate = self.config, self.learning_rate
         if c.target_kl <= 0.0:
-            done = self.updates_done / c.updates
-            self._set_rate(c.learning_rate * (1.0 - done))
+            rate = c.learning_rate * (1.0 - self.updates_done / c.updates)
         elif kl > 2.0 * c.target_kl:
-            self._set_rate(max(self.learning_rate / RATE_FACTOR, 1e-5))
+            rate = max(rate / RATE_FACTOR, 1e-5)
         elif kl < 0.5 * c.target_kl:
-            self._set_rate(min(self.learning_rate * RATE_FACTOR, c.learning_rate))
+            rate = min(rate * RATE_FACTOR, c.learning_rate)
+        self._set_rate(rate)
 
     def _set_rate(self, rate: float) -> None:
-        self.learning_rate = rate
-        for group in self._adam.param_groups:
-            group["lr"] = rate
+        self.learning_rate = self._adam.param_groups[0]["lr"] = rate
 
     @property
     def diverged(self) -> int:
@@ -382,11 +386,12 @@ class PpoLearner:
         self._set_rate(float(snapshot["learning_rate"]))
         self._random.set_state(torch.from_numpy(snapshot["random"]))
         self._draw_apart()
+        self._assist()
         self._now = self._begin()
 
     def _live(self) -> dict[str, Tensor]:
-        """Every tensor that changes in training, by name; views, not copies."""
-        live = adam_state(self._adam, self._parameters)
+        """Every tensor that changes in training, and a base, by name; views, not copies."""
+        live = adam_state(self._adam, self._parameters) | self.actor.frozen()
         for name in ("actor", "critic", "value"):
             normalizer = getattr(self, f"{name}_normalizer")
             live |= {f"{name}_{key}": x for key, x in normalizer.live().items()}

@@ -53,6 +53,11 @@ class Corrected:
         """Those of the correction."""
         return self.correction.parameters()
 
+    def frozen(self) -> dict[str, Tensor]:
+        """Those of the base, by name. A clone is another one on another computer, and no correction fits it."""
+        base = enumerate([*self._weights, *self._biases])
+        return {f"base_{i}": x for i, x in base}
+
     def base(self, x: Tensor) -> Tensor:
         """The base's outputs [..., A] of normalised observations [..., O]."""
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):

@@ -33,7 +33,7 @@ POLICY, CHECKPOINT, METRICS, CONFIG = "policy.onnx", "checkpoint.npz", "metrics.
 CHECKPOINT_EVERY_S = 10.0
 MAX_CHECKPOINT_BYTES = 1_000_000_000
 SMOOTHING = 10
-"""Updates whose mean cost decides which actor was the best so far."""
+"""Updates whose mean cost decides which actor was the best so far; before there are so many it is the newest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +170,7 @@ class _Run:
         statistics = self.learner.update()
         self.history.append(statistics)
         self._rows.append(astuple(statistics))
-        self._recent.append(statistics.cost)
-        mean = sum(self._recent) / len(self._recent)
-        if self.best is None or (self.learner.settled and mean < self._best_cost):
-            self.best, self._best_cost = self.learner.network(), mean
+        self._keep_best(statistics.cost)
         bar.show(self.learner.updates_done, statistics)
         if time.perf_counter() - self._saved >= self._every:
             # The log is rewritten as a whole: not each time, where that is often.
@@ -181,6 +178,19 @@ class _Run:
             self.save(log=log, lasting=log or self._every > 0.0)
             self._saved = time.perf_counter()
             self._logged = self._saved if log else self._logged
+
+    def _keep_best(self, cost: float) -> None:
+        """The actor of the least mean cost, as soon as there is a mean of costs that can be compared; until then the newest."""
+        if self.learner.settled:
+            self._recent.append(cost)
+        else:
+            self._recent.clear()
+        mean = sum(self._recent) / SMOOTHING
+        compared = len(self._recent) == SMOOTHING
+        if not compared or mean < self._best_cost:
+            self.best = self.learner.network()
+        if compared:
+            self._best_cost = min(self._best_cost, mean)
 
     def save(self, *, log: bool = True, lasting: bool = True) -> None:
         """Write the checkpoint and, if `log`, the metrics; `lasting` as in `write_files`."""

@@ -41,7 +41,7 @@ from alula.sim.protocol import Simulator, Transition
 from alula.training.config import SacConfig
 from alula.training.distributional import XI, distributional_loss
 from alula.training.exploration import Exploration
-from alula.training.layers import Mlp, Normalizer, adam_state, policy_network, squash
+from alula.training.layers import Mlp, Normalizer, adam_state, policy_network, squash, unsquash
 from alula.training.learner import check_fits
 from alula.training.replay import Batch, Replay
 from alula.training.residual import Corrected
@@ -151,9 +151,8 @@ class SacLearner:
         observation, seen = self._now = self._begin()
         o, q = observation.shape[1], seen.shape[1]
         actor = Mlp((o, *config.hidden, 2 * n_actions), self._random, last=0.01)
-        # z whose squash is the first action
-        z = first_action / math.sqrt(1.0 - first_action * first_action)
-        torch.nn.init.constant_(actor.layers[-1].bias[:n_actions], 0.0 if base else z)
+        bias = 0.0 if base else unsquash(first_action)
+        torch.nn.init.constant_(actor.layers[-1].bias[:n_actions], bias)
         torch.nn.init.constant_(actor.layers[-1].bias[n_actions:], math.log(config.initial_std))
         self.actor = Corrected(base, actor) if base else actor
         sizes = (q + n_actions, *config.critic_hidden, 2 if config.distributional else 1)
@@ -175,12 +174,9 @@ class SacLearner:
             config.learning_rate,
             fused=True,
         )
-        if base is None:
-            self.actor_normalizer = Normalizer(o, config.observation_clip, scale, device)
-            # The history's many noisy inputs speak together; at full weight they drown the rest.
-            self.actor_normalizer.weight[o - past_actions :] = config.history_weight
-        else:
-            self.actor_normalizer = Normalizer.frozen(base.mean, base.scale, base.clip, device)
+        self.actor_normalizer = Normalizer.of_actor(
+            o, config, scale=scale, past_actions=past_actions, base=base, device=device
+        )
         self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
         n_privileged = q if config.privileged else 0
         self.replay = Replay(
@@ -386,9 +382,10 @@ class SacLearner:
         self._fill()
 
     def _live(self) -> dict[str, Tensor]:
-        """Every tensor that changes in training, by name; not copies."""
+        """Every tensor that changes in training, and a base, by name; not copies."""
         learned = [*self._actor_parameters, *self._critic_parameters, self.log_temperature]
-        live = adam_state(self._adam, learned) | {"averages": self._averages}
+        live = adam_state(self._adam, learned) | self.actor.frozen()
+        live |= {"averages": self._averages}
         live |= {f"target_{i}": x for i, x in enumerate(self._target_parameters)}
         for name in ("actor", "critic"):
             normalizer = getattr(self, f"{name}_normalizer")

@@ -160,6 +160,41 @@ def test_assistance_falls_to_none_and_the_policy_does_without():
     assert simulator.given[:21] == [1.0] * 21
     assert simulator.given[21::20] == [1.0, 0.5, 0.0, 0.0]
     assert learner.network()(np.zeros((3, 1), np.float32)).shape == (3, 1)
+    # and so it is where a run goes on
+    later = PpoLearner(Helped(), config, 0, n_actions=1, assisting_actions=1)
+    assert not later.settled
+    later.restore(learner.snapshot())
+    assert later.simulator.given[21:] == [0.0]  # type: ignore
+    assert later.settled
+
+
+def test_no_help_from_the_start():
+    simulator = Helped()
+    PpoLearner(simulator, replace(SMALL, assisted=0.0), 0, n_actions=1, assisting_actions=1)
+    assert simulator.given == [0.0] * 21
+
+
+def test_actions_that_no_longer_help_are_no_part_of_the_loss():
+    config = replace(SMALL, updates=4, assisted=0.5, entropy_weight=0.02)
+    learner = PpoLearner(Helped(), config, 0, n_actions=1, assisting_actions=1)
+    for update in range(4):
+        learner.update()
+        helping = learner.log_std.grad, learner.actor.layers[-1].weight.grad
+        for own, assisting in helping:
+            assert bool(own.any())
+            assert bool(assisting.any()) is (update < 2)
+
+
+def test_losses_are_means_where_minibatches_differ_in_number():
+    # 9 samples in minibatches of 2: five of them where seven are asked for. A critic that says 0 of returns of 1 is off by 1 / 2.
+    config = replace(SMALL, minibatches=7, epochs=1, learning_rate=0.0)
+    learner = PpoLearner(Point(), config, 0, n_actions=1)
+    with torch.no_grad():
+        learner.critic.layers[-1].weight.zero_()
+    o, action, seen = torch.zeros(9, 1), torch.zeros(9, 1), torch.zeros(9, len(learner.critic_normalizer.mean))  # fmt: skip
+    old = log_likelihood(action, squash(learner.actor(o)), learner.log_std).detach()
+    found = learner._learn([o, action, old, seen, torch.zeros(9), torch.ones(9)])
+    assert found == pytest.approx((0.5, 0.0), abs=1e-6)
 
 
 def test_a_correction_starts_from_its_base_and_goes_beyond_it():

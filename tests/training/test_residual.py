@@ -1,6 +1,7 @@
 """Residual learning: the sum of base and correction is one network, and a clone does what it has seen."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ torch = pytest.importorskip("torch")
 
 from alula.errors import AlulaError  # noqa: E402
 from alula.sim.protocol import Transition  # noqa: E402
+from alula.training.config import PpoConfig, SacConfig  # noqa: E402
 from alula.training.layers import Mlp, Normalizer, policy_network, squash  # noqa: E402
+from alula.training.ppo import PpoLearner  # noqa: E402
 from alula.training.residual import Corrected, clone  # noqa: E402
+from alula.training.sac import SacLearner  # noqa: E402
 
 
 def made(sizes, seed, last=1.0):
@@ -82,3 +86,17 @@ def test_a_clone_does_the_same():
     x = np.linspace(-1.0, 1.0, 21, dtype=np.float32)[:, None]
     assert cloned.network(x) == pytest.approx(controller(x), abs=0.1)
     assert cloned.error < 0.1
+
+
+@pytest.mark.parametrize("learner", [PpoLearner, SacLearner])
+def test_a_run_goes_on_with_the_base_it_began_with(learner):
+    def made_on(base: Mlp):
+        algo = PpoConfig if learner is PpoLearner else partial(SacConfig, warmup_steps=16)
+        config = algo(n_envs=8, updates=5, hidden=(4,), critic_hidden=(4,))
+        return learner(Line(), config, 0, n_actions=1, base=policy_network(base, Normalizer(1, 5.0)))  # fmt: skip
+
+    first, second = (made_on(made((1, 4, 1), seed)) for seed in (1, 2))
+    x = np.linspace(-1.0, 1.0, 21, dtype=np.float32)[:, None]
+    assert np.abs(second.network()(x) - first.network()(x)).max() > 0.1
+    second.restore(first.snapshot())
+    np.testing.assert_array_equal(second.network()(x), first.network()(x))
