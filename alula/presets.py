@@ -57,10 +57,10 @@ INSERT = ArmSimConfig(action_scale=0.05, episode_steps=200, randomization=ARM_RA
 
 # Why so: "On a scripted base" in docs/learners.md
 CORRECTING_SAC = SacConfig(
-    n_envs=32, updates=398, warmup_steps=16_000, replay_size=700_000, hidden=(128, 128), critic_hidden=(128, 128),
+    n_envs=32, updates=385, warmup_steps=16_000, replay_size=700_000, hidden=(128, 128), critic_hidden=(128, 128),
     gamma=0.985, n_step=16, reward_scale=0.2, critic_norm=True, critic_action_scale=5.0, critic_warmup=9, policy_delay=2,
-    learning_rate=2e-4, rate_falls=True, initial_std=0.03, exploration_std=0.3, correction_weight=0.03,
-    initial_temperature=3e-4, target_entropy=-2.5,
+    learning_rate=2e-4, rate_falls=True, initial_std=0.03, exploration_std=0.3, exploration_steps=16,
+    correction_weight=0.03, initial_temperature=3e-4, target_entropy=-2.5,
 )  # fmt: skip
 
 PRESETS: tuple[Preset, ...] = (
