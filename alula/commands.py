@@ -8,6 +8,7 @@ from alula import options
 from alula.command_base import Outcome
 from alula.errors import AlulaError
 from alula.run_folder import (
+    CONFIG,
     POLICY,
     RESULT,
     ROBOT_FILE,
@@ -88,7 +89,7 @@ def train(command: options.Train) -> Outcome:
     wanted = command.robot or preset.robot
     robot = build_robot(preset, wanted)
     out = command.out or default_folder(preset.name)
-    with run_folder(out, overwrite=command.overwrite) as folder:
+    with run_folder(out, mark=CONFIG, overwrite=command.overwrite) as folder:
         from alula.training.run import train as run
 
         keep_robot_file(wanted, folder)

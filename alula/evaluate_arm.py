@@ -89,7 +89,7 @@ def _report(
 ) -> Outcome:
     """The same in all physics, the robustness map, and a page about it."""
     log = command.policy.parent / METRICS
-    with run_folder(out, overwrite=command.overwrite) as folder:
+    with run_folder(out, mark=REPORT, overwrite=command.overwrite) as folder:
         study = run_arm_study(
             policy,
             name=str(command.policy),

@@ -16,8 +16,12 @@ from alula.robots.multirotor import known_robots
 
 RESULT = "result.json"
 """Written into every finished folder; only folders that hold it are ever replaced."""
+CONFIG = "config.json"
+"""Marks the folder of a training, whatever else is in it."""
 POLICY = "policy.onnx"
 """The policy file in it."""
+CHECKPOINT = "checkpoint.npz"
+"""What an unfinished training goes on from."""
 ROBOT_FILE = "robot.toml"
 """The robot that the policy is for."""
 
@@ -33,17 +37,22 @@ def default_folder(name: str) -> Path:
 
 
 @contextmanager
-def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def run_folder(out: Path, *, mark: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield a hidden folder beside `out` that takes its place when the block ends.
 
     On an error it is removed. On Ctrl-C it is kept, as `out`, if it already holds a policy, and removed
     otherwise.
 
+    Args:
+        out: a new or empty folder.
+        mark: a file that every folder of this kind holds, CONFIG for a training's; no other folder is replaced.
+        overwrite: replace an earlier folder of this kind.
+
     Raises:
-        AlulaError: `out` is not a new or empty folder, or cannot be made.
+        AlulaError: `out` is not a new or empty folder, nor one that may be replaced, or cannot be made.
     """
     out = Path(os.path.abspath(out))
-    _check(out, overwrite=overwrite)
+    _check(out, mark=mark, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     made = [p for p in (out.parent, *out.parent.parents) if not p.exists()]
     try:
@@ -83,7 +92,7 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def _check(out: Path, *, overwrite: bool) -> None:
+def _check(out: Path, *, mark: str, overwrite: bool) -> None:
     if not os.path.lexists(out):
         return
     if not out.is_dir() or out.is_symlink():
@@ -100,6 +109,13 @@ def _check(out: Path, *, overwrite: bool) -> None:
         raise AlulaError(
             f"output folder {out} was not made by alula (no {RESULT}); "
             "--overwrite replaces only folders of earlier runs"
+        )
+    # The report of `alula fly` has the name of others, and lies beside a policy.
+    training = (out / CONFIG).is_file()
+    if training != (mark == CONFIG) or not (out / mark).is_file():
+        kind = "holds a training" if training else f"has no {mark}"
+        raise AlulaError(
+            f"output folder {out} {kind}; --overwrite replaces only folders of the same kind"
         )
 
 
