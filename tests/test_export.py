@@ -2,15 +2,19 @@
 
 import shutil
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from runpy import run_path
 
+import numpy as np
 import pytest
 
 from alula.errors import AlulaError
 from alula.export import export, export_text
+from alula.firmware_export import host
+from alula.firmware_export.host import HostPilot
 from alula.firmware_export.toolchain import TARGETS, available
-from alula.policies.onnx_file import load_policy, write_policy
+from alula.policies.onnx_file import Policy, load_policy, write_policy
 from alula.presets import get_preset
 from alula.robots.multirotor import load_robot
 
@@ -55,6 +59,35 @@ def test_every_target_is_written_and_checked(hover, target, some, tmp_path):
             assert f"{t.title}: flash {cost['flash_bytes']} B" in text
         else:
             assert f"not checked: size on {t.title}: {reason}" in text
+
+
+@needs_gcc
+def test_what_the_flight_shows_is_a_check(hover, tmp_path, monkeypatch):
+    class Wrong(HostPilot):
+        def __call__(self, supplied):
+            return super().__call__(supplied) + np.float32(1e-3)
+
+    monkeypatch.setattr(host, "HostPilot", Wrong)
+    data = export(hover, "c", tmp_path / "out")
+    assert data["failures"] == ["actions in flight differ by 1.0e-03; allowed: 1e-05"]
+
+
+@needs_gcc
+def test_episodes_that_have_ended_do_not_count(hover, tmp_path, monkeypatch):
+    calls = count()
+
+    class Late(HostPilot):
+        def __call__(self, supplied):
+            # Full throttle ends all episodes within two seconds; what comes later is another policy's.
+            action = np.ones_like(super().__call__(supplied))
+            return action if next(calls) < 300 else -action
+
+    monkeypatch.setattr(host, "HostPilot", Late)
+    monkeypatch.setattr(
+        Policy, "controller", lambda self, n: lambda seen: np.ones((n, 4), np.float32)
+    )
+    data = export(hover, "c", tmp_path / "out")
+    assert data["flight_max_abs_diff"] == 0.0
 
 
 def test_onnx_is_copied(hover, tmp_path):
