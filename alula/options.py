@@ -64,7 +64,7 @@ class Fly(Common):
 class Train(Common):
     """Train a preset and write its policy file, without the checks and the report of `alula fly`.
 
-    Ctrl-C keeps the best policy so far.
+    Ctrl-C and SIGTERM keep the best policy so far, and a checkpoint for --resume.
 
     Examples:
       alula train l2f-hover

@@ -40,8 +40,8 @@ def default_folder(name: str) -> Path:
 def run_folder(out: Path, *, mark: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield a hidden folder beside `out` that takes its place when the block ends.
 
-    On an error it is removed. On Ctrl-C it is kept, as `out`, if it already holds a policy, and removed
-    otherwise.
+    On Ctrl-C it is kept, as `out`, if it already holds a policy. On any other error it stays where it is, which is
+    noted on the error, if it holds a checkpoint to go on from, and is removed otherwise.
 
     Args:
         out: a new or empty folder.
@@ -64,14 +64,17 @@ def run_folder(out: Path, *, mark: str, overwrite: bool = False) -> Iterator[Pat
     try:
         yield partial
         _publish(partial, out)
-    except KeyboardInterrupt:
-        if (partial / POLICY).is_file():
+    except BaseException as e:
+        if isinstance(e, KeyboardInterrupt) and (partial / POLICY).is_file():
             write_json(partial / RESULT, {"interrupted": True})
             _publish(partial, out)
             raise KeyboardInterrupt(f"the best policy so far is {out / POLICY}") from None
+        if (partial / CHECKPOINT).is_file():
+            e.add_note(f"the training so far is kept, to go on from with --resume {partial}")
         raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not (partial / CHECKPOINT).is_file():
+            shutil.rmtree(partial, ignore_errors=True)
         for folder in made:
             if not any(folder.iterdir()):
                 folder.rmdir()

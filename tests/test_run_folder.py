@@ -5,7 +5,15 @@ import json
 import pytest
 
 from alula.errors import AlulaError
-from alula.run_folder import CONFIG, POLICY, RESULT, default_folder, run_folder, write_json
+from alula.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    POLICY,
+    RESULT,
+    default_folder,
+    run_folder,
+    write_json,
+)
 
 
 def test_a_finished_run_takes_its_place_at_once(tmp_path):
@@ -26,9 +34,7 @@ def test_an_empty_folder_may_be_used(tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["y"]
 
 
-@pytest.mark.parametrize(
-    "error", [AlulaError("bad"), OSError(28, "No space left"), SystemExit(143)]
-)
+@pytest.mark.parametrize("error", [AlulaError("bad"), OSError(28, "No space left"), SystemExit(1)])
 def test_a_failed_run_leaves_nothing(tmp_path, error):
     def fail(folder):
         (folder / POLICY).write_text("half")
@@ -37,6 +43,20 @@ def test_a_failed_run_leaves_nothing(tmp_path, error):
     with pytest.raises(type(error)), run_folder(tmp_path / "new" / "out", mark=CONFIG) as folder:
         fail(folder)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), RuntimeError("lost"), KeyboardInterrupt()])  # fmt: skip
+def test_an_error_keeps_a_checkpoint_and_names_it(tmp_path, error):
+    def fail(folder):
+        (folder / CHECKPOINT).write_text("so far")
+        raise error
+
+    out = tmp_path / "out"
+    with pytest.raises(type(error)) as raised, run_folder(out, mark=CONFIG) as folder:
+        fail(folder)
+    assert (folder / CHECKPOINT).read_text() == "so far"
+    assert not out.exists()
+    assert str(folder) in raised.value.__notes__[0]
 
 
 def test_interruption_keeps_a_policy(tmp_path):
