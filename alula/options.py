@@ -170,9 +170,10 @@ class Identify(Common):
     columns: _Columns = ()
     """Names of the log's columns where they are not alula's: alula's name = the log's name."""
     out: _File = None
-    """Robot file to write (.toml). Default: ./NAME-OF-LOG.toml."""
+    """Robot file to write (.toml), in a folder that exists, with the plot (.png) and an arm's model (.xml) beside it.
+    Default: ./NAME-OF-LOG.toml."""
     overwrite: bool = False
-    """Replace an existing robot file."""
+    """Replace existing files of these names."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -382,6 +382,30 @@ def test_interruption_keeps_the_best_policy_and_can_be_resumed(tmp_path, number,
     )
 
 
+@pytest.mark.parametrize(
+    ("made_for", "taken"),
+    [
+        (["--mass", "0.027"], "r.toml"),
+        (["--mass", "0.027"], "r.png"),
+        (["--robot", "panda"], "r.toml"),
+        (["--robot", "panda"], "r.xml"),
+        (["--robot", "panda"], "r.png"),
+    ],
+)
+def test_identify_replaces_nothing_and_says_so_first(
+    made_for, taken, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / taken).write_text("precious")
+    # Were it read first, the missing log would be the error.
+    assert cli.main(["identify", "no.csv", *made_for, "--out", "r.toml"]) == 2
+    assert f"{taken} exists; allowed: a new name, or --overwrite" in capsys.readouterr().err
+    assert cli.main(["identify", "no.csv", *made_for, "--out", "no/r.toml"]) == 2
+    assert "no/r.toml cannot be written" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == [taken]
+    assert (tmp_path / taken).read_text() == "precious"
+
+
 @pytest.mark.slow
 def test_identify_a_real_log(data_dir, tmp_path):
     log = data_dir / "cf2_arpl" / "log10.xz"
