@@ -9,7 +9,7 @@ import numpy as np
 
 from alula.build import Robot, is_arm_task
 from alula.errors import AlulaError
-from alula.evaluation.evaluate import evaluate, policy_task
+from alula.evaluation.evaluate import check_kind, evaluate, policy_task
 from alula.evaluation.pil import present_samples
 from alula.evaluation.quantisation import STATES, choose_formats
 from alula.firmware_export.autopilot import AutopilotExport
@@ -57,8 +57,8 @@ def export(
         Plain JSON values; `failures` lists the checks that failed, one line each.
 
     Raises:
-        AlulaError: not a sound policy, a target that it does not fit, int8 weights that fly worse or cannot
-            be judged, or a folder that is taken or cannot be written.
+        AlulaError: not a sound policy, a target or robot that it does not fit, int8 weights that fly worse or
+            cannot be judged, or a folder that is taken or cannot be written.
     """
     data: dict[str, Any] = {"target": target, "out": str(out), "not_checked": [], "failures": []}
     if target == "onnx":
@@ -72,6 +72,7 @@ def export(
             "max_abs_diff": load_policy(written).golden_max_abs_diff,
         }
     policy = load_policy(policy_path)
+    _check_robot(policy, robot)
     formats: tuple[Format, ...] | None = None
     if weights == "int8":
         if isinstance(robot, Arm) or is_arm_task(policy_task(policy.contract)):
@@ -92,6 +93,15 @@ def export(
     _check_on_host(data, policy, c_dir, robot)
     _measure_on_targets(data, c_dir)
     return data
+
+
+def _check_robot(policy: Policy, robot: Robot | None) -> None:
+    check_kind(policy, robot)
+    own = policy.contract.robot
+    if robot is not None and robot.name != own:
+        raise AlulaError(
+            f"the policy is for the robot {own!r}, not {robot.name!r}; allowed: its own robot or a variant of that name"
+        )
 
 
 def _write(

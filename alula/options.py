@@ -133,8 +133,8 @@ class Evaluate(Common):
     """Seed of the episodes; no training seed draws the same ones."""
     randomized: bool = False
     """Draw vehicles and delays over the whole range of the training, instead of the robot as it is."""
-    lap: Annotated[float, tyro.conf.arg(metavar="S")] = 5.5
-    """Time of one lap of the 2 m x 1 m figure-eight that a tracking policy flies [s]."""
+    lap: Annotated[float | None, tyro.conf.arg(metavar="S")] = None
+    """Time of one lap of the 2 m x 1 m figure-eight that a tracking policy of a multirotor flies [s]. Default: 5.5."""
     report: _Dir = None
     """Of an arm: run it as trained, in other physics, randomised and over the robustness map, and write report.html and
     result.json into this folder, which must be new or empty."""
@@ -200,7 +200,7 @@ class Export(Common):
     weights: Literal["float32", "int8"] = "float32"
     """int8 takes a quarter of the flash. It is flown here first, and refused where the error grows by more than 10 %."""
     robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
-    """Robot (name or file) of the flights that judge. Default: robot.toml beside the policy, else the shipped one."""
+    """Robot (name or file) of the flights that judge: the policy's own or a variant of its name. Default: robot.toml beside the policy, else the shipped one."""
     overwrite: bool = False
     """Replace files of the same names."""
 

@@ -9,6 +9,7 @@ from runpy import run_path
 import numpy as np
 import pytest
 
+from alula.build import load_any_robot
 from alula.errors import AlulaError
 from alula.export import export, export_text
 from alula.firmware_export import host
@@ -124,6 +125,21 @@ def test_without_tools_everything_is_written_and_the_gaps_are_named(hover, tmp_p
     with pytest.raises(AlulaError, match="no C compiler found"):
         export(hover, "c", tmp_path / "int8", weights="int8")
     assert not (tmp_path / "int8").exists()
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize(
+    ("robot", "says"),
+    [
+        ("panda", "the policy is for a multirotor, not for 'panda'; allowed: a multirotor"),
+        ("x500", "the policy is for the robot 'crazyflie-l2f', not 'x500'; allowed: its own"),
+    ],
+)
+def test_another_robot_is_refused_before_anything_is_written(hover, robot, says, weights, tmp_path):
+    with pytest.raises(AlulaError, match=says) as raised:
+        export(hover, "c", tmp_path / "c", weights=weights, robot=load_any_robot(robot))
+    assert "--other-robot" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_gcc

@@ -119,5 +119,15 @@ def test_the_commands_take_an_arm(
         assert main(arguments) == 2
         assert match in capsys.readouterr().err
         assert not out.exists()
+    for robot, match in (
+        ("crazyflie", "the policy is for an arm, not for 'crazyflie'; allowed: an arm"),
+        ("ur5e", "the policy is for the robot 'panda', not 'ur5e'; allowed: its own robot"),
+    ):
+        out = tmp_path / robot
+        assert main(["export", str(panda), "--target", "c", "--robot", robot, "--out", str(out)]) == 2  # fmt: skip
+        assert match in capsys.readouterr().err
+        assert not out.exists()
+    assert main(["evaluate", str(panda), "--episodes", "2", "--lap", "nan"]) == 2
+    assert "lap is nan; allowed: with a policy of a multirotor" in capsys.readouterr().err
     assert main(["evaluate", str(panda), "--episodes", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["same_robot"]
