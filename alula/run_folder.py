@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alula.errors import AlulaError
-from alula.robots.arm import known_arms
-from alula.robots.files import ROBOT_DIR, read_table
-from alula.robots.multirotor import known_robots
+from alula.robots.files import find_robot, read_table
 
 RESULT = "result.json"
 """Written into every finished folder; only folders that hold it are ever replaced."""
@@ -82,9 +80,7 @@ def run_folder(out: Path, *, mark: str, overwrite: bool = False) -> Iterator[Pat
 
 def keep_robot_file(name_or_path: str | Path, folder: Path) -> None:
     """Copy a robot file that has been read without complaint, and the model beside it, into the folder of a run."""
-    source = Path(name_or_path)
-    if str(name_or_path) in known_robots() + known_arms():
-        source = ROBOT_DIR / f"{name_or_path}.toml"
+    source = find_robot(name_or_path, "multirotor", "arm")
     shutil.copyfile(source, folder / ROBOT_FILE)
     if model := read_table(source).get("model"):
         shutil.copyfile(source.parent / model, folder / model)
