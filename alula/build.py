@@ -20,8 +20,8 @@ from alula.errors import AlulaError
 from alula.policies.contract import ACTION_HISTORY, ActionEntry, Contract, ObservationEntry
 from alula.policies.network import Network
 from alula.presets import Preset, TaskName
-from alula.robots.arm import Arm, known_arms, load_arm
-from alula.robots.files import read_table
+from alula.robots.arm import Arm, load_arm
+from alula.robots.files import find_robot, read_table
 from alula.robots.multirotor import Multirotor, load_robot
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
@@ -84,11 +84,12 @@ def load_any_robot(name_or_path: str | Path) -> Robot:
     Raises:
         AlulaError: there is none, or its file is not valid.
     """
-    path = Path(name_or_path)
-    arm = str(name_or_path) in known_arms() or (
-        path.is_file() and read_table(path).get("kind") == "arm"
+    path = find_robot(name_or_path, "multirotor", "arm")
+    return (
+        load_arm(name_or_path)
+        if read_table(path).get("kind") == "arm"
+        else load_robot(name_or_path)
     )
-    return load_arm(name_or_path) if arm else load_robot(name_or_path)
 
 
 def build_simulator(

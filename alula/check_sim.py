@@ -78,7 +78,10 @@ def check_sim(command: CheckSim) -> Outcome:
         AlulaError: the back end is not installed, or a robot, task or folder that does not fit.
     """
     out = command.out or default_folder(f"check-{command.back_end}")
-    with run_folder(out, overwrite=command.overwrite) as folder, _case(command) as (case, tell):
+    with (
+        run_folder(out, mark=REPORT, overwrite=command.overwrite) as folder,
+        _case(command) as (case, tell),
+    ):
         # Simulators say things on standard output, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
             results = [_run(check, case) for check in checks_of(case)]

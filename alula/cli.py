@@ -1,7 +1,7 @@
 """The command line: what can be asked for, and how answers and errors are said.
 
 Nothing heavy is imported here; a command's own imports happen when it runs. Exit codes: 0 done, 1 a check failed,
-2 bad input, 130 interrupted.
+2 bad input, 130 interrupted, 143 terminated.
 """
 
 import inspect
@@ -48,30 +48,46 @@ commands:
   --json after any command ends standard output with the result as one JSON object.
   --version prints the version.
 
-exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted"""
+exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 143 terminated"""
+
+
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
-    # Terminated like interrupted: what is half-written is removed on the way out.
-    signal.signal(signal.SIGTERM, _terminate)
+    terminated: list[int] = []
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        # As Ctrl-C: what was finished is kept, what is half-written is removed on the way out.
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
+    code = _main(arguments)
+    return 128 + terminated[0] if terminated and code == INTERRUPTED else code
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
         if command is None:
             return 0
         return _say(run(command), as_json=command.json)
     except AlulaError as e:
-        return _error(str(e))
+        return _error(e, str(e))
     except BrokenPipeError:
         # The reader of our output has gone; nothing more may be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as e:
         named = f"{e.filename}: " if e.filename else ""
-        return _error(f"{named}{e.strerror or e}")
+        return _error(e, f"{named}{e.strerror or e}")
     except KeyboardInterrupt as e:
-        print(f"alula: interrupted{f'; {e}' if str(e) else ''}", file=sys.stderr)
-        return 130
+        print(
+            "; ".join(["alula: interrupted", *filter(None, [str(e)]), *_notes(e)]), file=sys.stderr
+        )
+        return INTERRUPTED
 
 
 def parse(arguments: Sequence[str]) -> Command | None:
@@ -154,7 +170,7 @@ def _say(outcome: Outcome, *, as_json: bool) -> int:
         print(json.dumps(_finite(outcome.data), allow_nan=False), flush=True)
     if outcome.interrupted:
         print(f"alula: interrupted; {outcome.interrupted}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 1 if outcome.failures else 0
 
 
@@ -169,17 +185,18 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _error(message: str) -> int:
+def _error(error: BaseException, message: str) -> int:
+    message = "; ".join([message, *_notes(error)])
     print(f"alula: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
+
+
 def _summary(kind: type) -> str:
     return (kind.__doc__ or "").splitlines()[0]
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -23,4 +23,4 @@ class Outcome:
     failures: tuple[str, ...] = ()
     """Checks that failed, one line each; any makes the exit code 1."""
     interrupted: str = ""
-    """What there is all the same, if Ctrl-C came before the end; makes the exit code 130."""
+    """What there is all the same, if Ctrl-C or SIGTERM came before the end; makes the exit code 130 or 143."""

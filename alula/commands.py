@@ -1,5 +1,6 @@
 """What each command of `alula.options` does; heavy imports happen inside, when a command needs them."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from alula import options
 from alula.command_base import Outcome
 from alula.errors import AlulaError
 from alula.run_folder import (
+    CONFIG,
     POLICY,
     RESULT,
     ROBOT_FILE,
@@ -88,7 +90,7 @@ def train(command: options.Train) -> Outcome:
     wanted = command.robot or preset.robot
     robot = build_robot(preset, wanted)
     out = command.out or default_folder(preset.name)
-    with run_folder(out, overwrite=command.overwrite) as folder:
+    with run_folder(out, mark=CONFIG, overwrite=command.overwrite) as folder:
         from alula.training.run import train as run
 
         keep_robot_file(wanted, folder)
@@ -160,12 +162,14 @@ def identify(command: options.Identify) -> Outcome:
     out = command.out or Path(f"{command.log.name.split('.')[0]}.toml")
     if out.suffix != ".toml":
         raise AlulaError(f"robot file {out}; allowed: a name that ends in .toml")
-    if out.exists() and not command.overwrite:
-        raise AlulaError(f"robot file {out} exists; allowed: a new name, or --overwrite")
     if (command.mass is None) == (command.robot is None):
         raise AlulaError(
             "identify: allowed: --mass KG for a flight, or --robot ARM for an arm's joints"
         )
+    _check_free(
+        *(out, out.with_suffix(".png"), *([out.with_suffix(".xml")] if command.robot else [])),
+        overwrite=command.overwrite,
+    )
     if command.robot is not None:
         return _identify_arm(command, command.robot, columns, out)
     assert command.mass is not None
@@ -187,6 +191,15 @@ def identify(command: options.Identify) -> Outcome:
     plot = plot_identification(found, out.with_suffix(".png"))
     data = {"robot_file": robot_file, "plot": str(plot), **found.to_json()}
     return Outcome(data=data, text=flight_text(data))
+
+
+def _check_free(*files: Path, overwrite: bool) -> None:
+    """Refuse files that cannot be written, before anything that takes time."""
+    for file in files:
+        if os.path.lexists(file) and not overwrite:
+            raise AlulaError(f"{file} exists; allowed: a new name, or --overwrite")
+        if file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
+            raise AlulaError(f"{file} cannot be written; allowed: a file in a writable folder")
 
 
 def _identify_arm(

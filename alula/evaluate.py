@@ -5,7 +5,7 @@ from typing import Any
 from alula.build import is_arm_task, load_any_robot
 from alula.command_base import Outcome
 from alula.errors import AlulaError
-from alula.evaluation.evaluate import MAX_EPISODES, policy_task
+from alula.evaluation.evaluate import LAP_S, MAX_EPISODES, check_kind, policy_task
 from alula.evaluation.evaluate import evaluate as fly
 from alula.options import Evaluate
 from alula.policies.onnx_file import load_policy
@@ -23,15 +23,14 @@ def evaluate(command: Evaluate, robot_name: str | None) -> Outcome:
         raise AlulaError(f"episodes is {command.episodes}; allowed: 1 to {MAX_EPISODES}")
     policy = load_policy(command.policy)
     robot = None if robot_name is None else load_any_robot(robot_name)
+    check_kind(policy, robot)
     if is_arm_task(policy_task(policy.contract)):
-        if isinstance(robot, Multirotor):
-            raise AlulaError(f"the policy is for an arm, not for {robot.name!r}; allowed: an arm")
+        assert not isinstance(robot, Multirotor)
         # Flights in alula's own physics do without MuJoCo.
         from alula.evaluate_arm import evaluate_arm
 
         return evaluate_arm(command, policy, robot)
-    if isinstance(robot, Arm):
-        raise AlulaError(f"the policy is for a multirotor, not for {robot.name!r}; allowed: one")
+    assert not isinstance(robot, Arm)
     sim = command.sim or "multirotor"
     if sim == "mujoco-other":
         raise AlulaError("--sim mujoco-other is for arms; allowed here: multirotor, mujoco")
@@ -47,7 +46,7 @@ def evaluate(command: Evaluate, robot_name: str | None) -> Outcome:
         episodes=command.episodes,
         seed=command.seed,
         nominal=not command.randomized,
-        lap=command.lap,
+        lap=LAP_S if command.lap is None else command.lap,
         traced=1,
         other_robot=command.other_robot,
     )

@@ -34,6 +34,10 @@ def evaluate_arm(command: Evaluate, policy: Policy, robot: Arm | None) -> Outcom
     sim = command.sim or "mujoco"
     if sim == "multirotor":
         raise AlulaError("--sim multirotor is for multirotors; allowed here: mujoco, mujoco-other")
+    if command.lap is not None:
+        raise AlulaError(
+            f"lap is {command.lap}; allowed: with a policy of a multirotor that tracks"
+        )
     with _Bars(enabled=sys.stderr.isatty()) as bars:
         if command.report is not None:
             return _report(command, policy, robot, command.report, bars)
@@ -89,7 +93,7 @@ def _report(
 ) -> Outcome:
     """The same in all physics, the robustness map, and a page about it."""
     log = command.policy.parent / METRICS
-    with run_folder(out, overwrite=command.overwrite) as folder:
+    with run_folder(out, mark=REPORT, overwrite=command.overwrite) as folder:
         study = run_arm_study(
             policy,
             name=str(command.policy),

@@ -26,7 +26,15 @@ from alula.firmware_export.toolchain import TARGETS, Target, require
 from alula.policies.onnx_file import Policy, load_policy
 from alula.presets import Preset
 from alula.robots.multirotor import Multirotor, load_robot
-from alula.run_folder import POLICY, RESULT, ROBOT_FILE, keep_robot_file, run_folder, write_json
+from alula.run_folder import (
+    CONFIG,
+    POLICY,
+    RESULT,
+    ROBOT_FILE,
+    keep_robot_file,
+    run_folder,
+    write_json,
+)
 from alula.sim.arm_config import ArmSimConfig
 from alula.training.run import METRICS, TrainingResult, train
 
@@ -124,7 +132,10 @@ def fly(
         require(pil)
     started = time.perf_counter()
     note = _Notes(started)
-    with run_folder(out, overwrite=overwrite) as folder, ThreadPoolExecutor(1) as beside:
+    with (
+        run_folder(out, mark=CONFIG, overwrite=overwrite) as folder,
+        ThreadPoolExecutor(1) as beside,
+    ):
         robot = _robot(preset, log, folder, note)
         _load_beside("onnxruntime", "mujoco", "alula.sim.mujoco.multirotor")
         trained = train(

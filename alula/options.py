@@ -64,7 +64,7 @@ class Fly(Common):
 class Train(Common):
     """Train a preset and write its policy file, without the checks and the report of `alula fly`.
 
-    Ctrl-C keeps the best policy so far.
+    Ctrl-C and SIGTERM keep the best policy so far, and a checkpoint for --resume.
 
     Examples:
       alula train l2f-hover
@@ -133,8 +133,8 @@ class Evaluate(Common):
     """Seed of the episodes; no training seed draws the same ones."""
     randomized: bool = False
     """Draw vehicles and delays over the whole range of the training, instead of the robot as it is."""
-    lap: Annotated[float, tyro.conf.arg(metavar="S")] = 5.5
-    """Time of one lap of the 2 m x 1 m figure-eight that a tracking policy flies [s]."""
+    lap: Annotated[float | None, tyro.conf.arg(metavar="S")] = None
+    """Time of one lap of the 2 m x 1 m figure-eight that a tracking policy of a multirotor flies [s]. Default: 5.5."""
     report: _Dir = None
     """Of an arm: run it as trained, in other physics, randomised and over the robustness map, and write report.html and
     result.json into this folder, which must be new or empty."""
@@ -170,9 +170,10 @@ class Identify(Common):
     columns: _Columns = ()
     """Names of the log's columns where they are not alula's: alula's name = the log's name."""
     out: _File = None
-    """Robot file to write (.toml). Default: ./NAME-OF-LOG.toml."""
+    """Robot file to write (.toml), in a folder that exists, with the plot (.png) and an arm's model (.xml) beside it.
+    Default: ./NAME-OF-LOG.toml."""
     overwrite: bool = False
-    """Replace an existing robot file."""
+    """Replace existing files of these names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +200,7 @@ class Export(Common):
     weights: Literal["float32", "int8"] = "float32"
     """int8 takes a quarter of the flash. It is flown here first, and refused where the error grows by more than 10 %."""
     robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
-    """Robot (name or file) of the flights that judge. Default: robot.toml beside the policy, else the shipped one."""
+    """Robot (name or file) of the flights that judge: the policy's own or a variant of its name. Default: robot.toml beside the policy, else the shipped one."""
     overwrite: bool = False
     """Replace files of the same names."""
 

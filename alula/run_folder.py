@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from alula.errors import AlulaError
-from alula.robots.arm import known_arms
-from alula.robots.files import ROBOT_DIR, read_table
-from alula.robots.multirotor import known_robots
+from alula.robots.files import find_robot, read_table
 
 RESULT = "result.json"
 """Written into every finished folder; only folders that hold it are ever replaced."""
+CONFIG = "config.json"
+"""Marks the folder of a training, whatever else is in it."""
 POLICY = "policy.onnx"
 """The policy file in it."""
+CHECKPOINT = "checkpoint.npz"
+"""What an unfinished training goes on from."""
 ROBOT_FILE = "robot.toml"
 """The robot that the policy is for."""
 
@@ -33,17 +35,22 @@ def default_folder(name: str) -> Path:
 
 
 @contextmanager
-def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def run_folder(out: Path, *, mark: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield a hidden folder beside `out` that takes its place when the block ends.
 
-    On an error it is removed. On Ctrl-C it is kept, as `out`, if it already holds a policy, and removed
-    otherwise.
+    On Ctrl-C it is kept, as `out`, if it already holds a policy. On any other error it stays where it is, which is
+    noted on the error, if it holds a checkpoint to go on from, and is removed otherwise.
+
+    Args:
+        out: a new or empty folder.
+        mark: a file that every folder of this kind holds, CONFIG for a training's; no other folder is replaced.
+        overwrite: replace an earlier folder of this kind.
 
     Raises:
-        AlulaError: `out` is not a new or empty folder, or cannot be made.
+        AlulaError: `out` is not a new or empty folder, nor one that may be replaced, or cannot be made.
     """
     out = Path(os.path.abspath(out))
-    _check(out, overwrite=overwrite)
+    _check(out, mark=mark, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     made = [p for p in (out.parent, *out.parent.parents) if not p.exists()]
     try:
@@ -55,14 +62,17 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield partial
         _publish(partial, out)
-    except KeyboardInterrupt:
-        if (partial / POLICY).is_file():
+    except BaseException as e:
+        if isinstance(e, KeyboardInterrupt) and (partial / POLICY).is_file():
             write_json(partial / RESULT, {"interrupted": True})
             _publish(partial, out)
             raise KeyboardInterrupt(f"the best policy so far is {out / POLICY}") from None
+        if (partial / CHECKPOINT).is_file():
+            e.add_note(f"the training so far is kept, to go on from with --resume {partial}")
         raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not (partial / CHECKPOINT).is_file():
+            shutil.rmtree(partial, ignore_errors=True)
         for folder in made:
             if not any(folder.iterdir()):
                 folder.rmdir()
@@ -70,9 +80,7 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def keep_robot_file(name_or_path: str | Path, folder: Path) -> None:
     """Copy a robot file that has been read without complaint, and the model beside it, into the folder of a run."""
-    source = Path(name_or_path)
-    if str(name_or_path) in known_robots() + known_arms():
-        source = ROBOT_DIR / f"{name_or_path}.toml"
+    source = find_robot(name_or_path, "multirotor", "arm")
     shutil.copyfile(source, folder / ROBOT_FILE)
     if model := read_table(source).get("model"):
         shutil.copyfile(source.parent / model, folder / model)
@@ -83,7 +91,7 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def _check(out: Path, *, overwrite: bool) -> None:
+def _check(out: Path, *, mark: str, overwrite: bool) -> None:
     if not os.path.lexists(out):
         return
     if not out.is_dir() or out.is_symlink():
@@ -100,6 +108,13 @@ def _check(out: Path, *, overwrite: bool) -> None:
         raise AlulaError(
             f"output folder {out} was not made by alula (no {RESULT}); "
             "--overwrite replaces only folders of earlier runs"
+        )
+    # The report of `alula fly` has the name of others, and lies beside a policy.
+    training = (out / CONFIG).is_file()
+    if training != (mark == CONFIG) or not (out / mark).is_file():
+        kind = "holds a training" if training else f"has no {mark}"
+        raise AlulaError(
+            f"output folder {out} {kind}; --overwrite replaces only folders of the same kind"
         )
 
 

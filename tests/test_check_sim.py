@@ -63,3 +63,12 @@ def test_what_does_not_fit_is_refused(command: CheckSim, says: str, tmp_path: Pa
     with pytest.raises(AlulaError, match=says):
         check_sim.check_sim(replace(command, out=tmp_path / "x"))
     assert not (tmp_path / "x").exists()
+
+
+def test_the_folder_of_a_training_is_never_replaced(tmp_path: Path, capsys) -> None:
+    names = ("config.json", "policy.onnx", "result.json")
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    assert cli.main(["check-sim", "mujoco", "--out", str(tmp_path), "--overwrite"]) == 2
+    assert "holds a training" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)

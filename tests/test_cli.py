@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from alula import cli
 from alula.cli import COMMANDS
+from alula.run_folder import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -320,8 +322,39 @@ def test_a_check_that_fails_is_named(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "run" / "report.html").is_file(), "a failed policy is reported as well"
 
 
+def test_sigterm_keeps_what_ctrl_c_keeps(tmp_path, monkeypatch, capsys):
+    def killed(command):
+        with run_folder(tmp_path / "run", mark="config.json") as folder:
+            (folder / "policy.onnx").write_text("so far")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "run", killed)
+    try:
+        assert cli.main(["presets"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (tmp_path / "run" / "policy.onnx").read_text() == "so far"
+    assert "alula: interrupted; the best policy so far is" in capsys.readouterr().err
+
+
+def test_an_error_in_training_names_the_checkpoint(tmp_path, monkeypatch, capsys):
+    def full(command):
+        with run_folder(tmp_path / "run", mark="config.json") as folder:
+            (folder / "checkpoint.npz").write_text("so far")
+            raise OSError(28, "No space left on device", "metrics.csv")
+
+    monkeypatch.setattr(cli, "run", full)
+    assert cli.main(["presets"]) == 2
+    (kept,) = tmp_path.iterdir()
+    error = capsys.readouterr().err
+    assert error.startswith("alula: error: metrics.csv: No space left on device; ")
+    assert error.endswith(f"--resume {kept}\n")
+
+
 @pytest.mark.slow
-def test_interruption_keeps_the_best_policy_and_can_be_resumed(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption_keeps_the_best_policy_and_can_be_resumed(tmp_path, number, code):
     process = subprocess.Popen(
         [sys.executable, "-m", "alula.cli", "train", "crazyflie-track", "--out", "run"],
         cwd=tmp_path,
@@ -333,9 +366,9 @@ def test_interruption_keeps_the_best_policy_and_can_be_resumed(tmp_path):
         assert process.poll() is None, process.stderr
         time.sleep(0.05)
     time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     error = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, error
+    assert process.returncode == code, error
     assert "Traceback" not in error
     assert str(tmp_path / "run" / "policy.onnx") in error
     assert result_of(alula("inspect", "run/policy.onnx", "--json", cwd=tmp_path))
@@ -347,6 +380,30 @@ def test_interruption_keeps_the_best_policy_and_can_be_resumed(tmp_path):
         alula("train", "l2f-hover", "--resume", "run", "--out", "other", cwd=tmp_path),
         "another preset",
     )
+
+
+@pytest.mark.parametrize(
+    ("made_for", "taken"),
+    [
+        (["--mass", "0.027"], "r.toml"),
+        (["--mass", "0.027"], "r.png"),
+        (["--robot", "panda"], "r.toml"),
+        (["--robot", "panda"], "r.xml"),
+        (["--robot", "panda"], "r.png"),
+    ],
+)
+def test_identify_replaces_nothing_and_says_so_first(
+    made_for, taken, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / taken).write_text("precious")
+    # Were it read first, the missing log would be the error.
+    assert cli.main(["identify", "no.csv", *made_for, "--out", "r.toml"]) == 2
+    assert f"{taken} exists; allowed: a new name, or --overwrite" in capsys.readouterr().err
+    assert cli.main(["identify", "no.csv", *made_for, "--out", "no/r.toml"]) == 2
+    assert "no/r.toml cannot be written" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == [taken]
+    assert (tmp_path / taken).read_text() == "precious"
 
 
 @pytest.mark.slow

@@ -2,15 +2,20 @@
 
 import shutil
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from runpy import run_path
 
+import numpy as np
 import pytest
 
+from alula.build import load_any_robot
 from alula.errors import AlulaError
 from alula.export import export, export_text
+from alula.firmware_export import host
+from alula.firmware_export.host import HostPilot
 from alula.firmware_export.toolchain import TARGETS, available
-from alula.policies.onnx_file import load_policy, write_policy
+from alula.policies.onnx_file import Policy, load_policy, write_policy
 from alula.presets import get_preset
 from alula.robots.multirotor import load_robot
 
@@ -57,6 +62,35 @@ def test_every_target_is_written_and_checked(hover, target, some, tmp_path):
             assert f"not checked: size on {t.title}: {reason}" in text
 
 
+@needs_gcc
+def test_what_the_flight_shows_is_a_check(hover, tmp_path, monkeypatch):
+    class Wrong(HostPilot):
+        def __call__(self, supplied):
+            return super().__call__(supplied) + np.float32(1e-3)
+
+    monkeypatch.setattr(host, "HostPilot", Wrong)
+    data = export(hover, "c", tmp_path / "out")
+    assert data["failures"] == ["actions in flight differ by 1.0e-03; allowed: 1e-05"]
+
+
+@needs_gcc
+def test_episodes_that_have_ended_do_not_count(hover, tmp_path, monkeypatch):
+    calls = count()
+
+    class Late(HostPilot):
+        def __call__(self, supplied):
+            # Full throttle ends all episodes within two seconds; what comes later is another policy's.
+            action = np.ones_like(super().__call__(supplied))
+            return action if next(calls) < 300 else -action
+
+    monkeypatch.setattr(host, "HostPilot", Late)
+    monkeypatch.setattr(
+        Policy, "controller", lambda self, n: lambda seen: np.ones((n, 4), np.float32)
+    )
+    data = export(hover, "c", tmp_path / "out")
+    assert data["flight_max_abs_diff"] == 0.0
+
+
 def test_onnx_is_copied(hover, tmp_path):
     data = export(hover, "onnx", tmp_path)
     assert (tmp_path / "policy.onnx").read_bytes() == hover.read_bytes()
@@ -91,6 +125,21 @@ def test_without_tools_everything_is_written_and_the_gaps_are_named(hover, tmp_p
     with pytest.raises(AlulaError, match="no C compiler found"):
         export(hover, "c", tmp_path / "int8", weights="int8")
     assert not (tmp_path / "int8").exists()
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize(
+    ("robot", "says"),
+    [
+        ("panda", "the policy is for a multirotor, not for 'panda'; allowed: a multirotor"),
+        ("x500", "the policy is for the robot 'crazyflie-l2f', not 'x500'; allowed: its own"),
+    ],
+)
+def test_another_robot_is_refused_before_anything_is_written(hover, robot, says, weights, tmp_path):
+    with pytest.raises(AlulaError, match=says) as raised:
+        export(hover, "c", tmp_path / "c", weights=weights, robot=load_any_robot(robot))
+    assert "--other-robot" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_gcc

@@ -7,14 +7,14 @@ from typing import Any, get_args
 
 import numpy as np
 
-from alula.build import SimName, build_simulator, build_task, sim_config_from_json
+from alula.build import SimName, build_simulator, build_task, is_arm_task, sim_config_from_json
 from alula.errors import AlulaError
 from alula.evaluation.flight import Act, Flight, fly
 from alula.evaluation.metrics import STARTUP_S, Metrics, measure
 from alula.policies.contract import ACTION_HISTORY, Contract
 from alula.policies.onnx_file import Policy, load_policy
 from alula.presets import TaskName
-from alula.robots.arm import known_arms
+from alula.robots.arm import Arm, known_arms
 from alula.robots.multirotor import Multirotor, known_robots, load_robot
 from alula.sim.config import Randomization, SimConfig
 from alula.tasks.track import figure_eight
@@ -187,6 +187,21 @@ def evaluate_policy(
         trajectory=trajectory,
         other_robot=other_robot,
     )[0]
+
+
+def check_kind(policy: Policy, robot: Multirotor | Arm | None) -> None:
+    """Refuse to fly an arm's policy, or to move an arm by one that flies; None fits both.
+
+    Raises:
+        AlulaError: the robot is of the other kind.
+    """
+    kind, other = (
+        ("an arm", Multirotor)
+        if is_arm_task(policy_task(policy.contract))
+        else ("a multirotor", Arm)
+    )
+    if isinstance(robot, other):
+        raise AlulaError(f"the policy is for {kind}, not for {robot.name!r}; allowed: {kind}")
 
 
 def evaluate(

@@ -81,6 +81,7 @@ def _csv(data: bytes, where: str, counts: tuple[int, ...], columns: dict[str, st
         found = _columns_of(kind, names, columns, where)
         if found:
             table[kind] = np.stack([raw[name] for name in found], axis=1)
+    _check_used(columns, table, where)
     return table
 
 
@@ -149,6 +150,23 @@ def _columns_of(kind: str, names: list[str], columns: dict[str, str], where: str
             raise AlulaError(f"log {where}: no column {theirs!r} for {ours}; it has {_some(names)}")
         found.append(theirs)
     return found
+
+
+def _check_used(columns: dict[str, str], table: Table, where: str) -> None:
+    """Refuse what was given and decides nothing, as a joint beyond the last."""
+    used = {
+        kind if kind in columns else f"{kind}{k + 1}"
+        for kind in KINDS
+        if kind in table
+        for k in range(table[kind].shape[1])
+    }
+    used |= set(list(filter(TIMES.__contains__, columns))[:1])
+    for ours, theirs in columns.items():
+        if ours not in used:
+            raise AlulaError(
+                f"log {where}: {ours}={theirs} is not used; allowed: one time, and each signal either as first..last or "
+                "joint by joint, from 1 on without a gap"
+            )
 
 
 def _some(names: list[str]) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from alula.errors import AlulaError
-from alula.robots.files import ROBOT_DIR, read_table, read_text, shipped
+from alula.robots.files import find_robot, read_table, read_text, shipped
 
 MAX_JOINTS = 64
 TOOLS = ("grip", "flange")
@@ -167,15 +167,10 @@ def load_arm(name_or_path: str | Path) -> Arm:
     """Load a shipped arm by name, or any robot file by path; its model lies in the same folder.
 
     Raises:
-        AlulaError: unknown name, unreadable file, missing or unknown quantity, wrong unit, no model, limits that
+        AlulaError: unknown name, a multirotor's, unreadable file, missing or unknown quantity, wrong unit, no model, limits that
             are none, or joints that the model does not have.
     """
-    path = ROBOT_DIR / f"{name_or_path}.toml"
-    if str(name_or_path) not in known_arms():
-        path = Path(name_or_path)
-        if not path.is_file():
-            known = ", ".join(known_arms())
-            raise AlulaError(f"unknown arm {str(name_or_path)!r}; known: {known}, or a .toml file")
+    path = find_robot(name_or_path, "arm")
     table = read_table(path)
     try:
         return _from_table(table, path.parent)

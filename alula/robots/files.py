@@ -16,6 +16,26 @@ def shipped(kind: str) -> tuple[str, ...]:
     return tuple(path.stem for path in files if read_table(path).get("kind") == kind)
 
 
+def find_robot(name_or_path: str | Path, *kinds: str) -> Path:
+    """The file of a robot that ships with alula and is of one of these kinds, or the file given.
+
+    Raises:
+        AlulaError: there is none, or it is of another kind.
+    """
+    name, path = str(name_or_path), Path(name_or_path)
+    known = {robot: kind for kind in ("multirotor", "arm") for robot in shipped(kind)}
+    if known.get(name) in kinds:
+        return ROBOT_DIR / f"{name}.toml"
+    if path.is_file():
+        return path
+    names = ", ".join(robot for robot, kind in known.items() if kind in kinds)
+    if name in known:
+        article = "an" if known[name] == "arm" else "a"
+        raise AlulaError(f"{name!r} is {article} {known[name]}; allowed: {names}, or a .toml file")
+    what = "arm" if kinds == ("arm",) else "robot"
+    raise AlulaError(f"unknown {what} {name!r}; known: {names}, or a .toml file")
+
+
 def read_table(path: Path) -> dict[str, Any]:
     """The TOML table of a robot file.
 

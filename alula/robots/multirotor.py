@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from alula.errors import AlulaError
-from alula.robots.files import MAX_FILE_BYTES, ROBOT_DIR, read_table, shipped
+from alula.robots.files import MAX_FILE_BYTES, ROBOT_DIR, find_robot, read_table, shipped
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -235,17 +235,10 @@ def load_robot(name_or_path: str | Path) -> Multirotor:
     """Load a shipped robot by name, or any robot file by path.
 
     Raises:
-        AlulaError: unknown name, unreadable file, missing or unknown quantity, wrong unit, or
+        AlulaError: unknown name, an arm's, unreadable file, missing or unknown quantity, wrong unit, or
             numbers that no real multirotor can have.
     """
-    path = ROBOT_DIR / f"{name_or_path}.toml"
-    if str(name_or_path) not in known_robots():
-        path = Path(name_or_path)
-        if not path.is_file():
-            known = ", ".join(known_robots())
-            raise AlulaError(
-                f"unknown robot {str(name_or_path)!r}; known: {known}, or a .toml file"
-            )
+    path = find_robot(name_or_path, "multirotor")
     return _from_table(read_table(path), path)
 
 

@@ -27,9 +27,10 @@ from alula.policies.files import write_files
 from alula.policies.network import Network
 from alula.policies.onnx_file import write_policy
 from alula.presets import Preset
+from alula.run_folder import CHECKPOINT, CONFIG, POLICY
 from alula.training.learner import Learner, Statistics
 
-POLICY, CHECKPOINT, METRICS, CONFIG = "policy.onnx", "checkpoint.npz", "metrics.csv", "config.json"
+METRICS = "metrics.csv"
 CHECKPOINT_EVERY_S = 10.0
 MAX_CHECKPOINT_BYTES = 1_000_000_000
 SMOOTHING = 10

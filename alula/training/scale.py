@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,9 +59,13 @@ def ray_session(
             "--dashboard shows a local Ray, with what pip install 'ray[default]' brings; a cluster has its own"
         )
     scratch = tempfile.mkdtemp(prefix="alula-ray-")
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         try:
             _start(ray, scratch, workers, address, dashboard)
+            # Ray puts its own in place, which ends this process at once.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, terminate)
         except (RuntimeError, ValueError, OverflowError, OSError) as e:
             where = f"the cluster at {address}" if address else "Ray on this machine"
             reason = (str(e).splitlines() or [type(e).__name__])[0]

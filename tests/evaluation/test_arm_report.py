@@ -220,3 +220,8 @@ def test_the_command_writes_a_folder(
     assert main(["evaluate", str(arm_path), "--episodes", "2", "--report", str(out)]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main(["evaluate", str(arm_path), "--episodes", "2", "--report", str(out), "--overwrite"]) == 0  # fmt: skip
+    capsys.readouterr()
+    (out / "config.json").write_text("{}")
+    assert main(["evaluate", str(arm_path), "--episodes", "2", "--report", str(out), "--overwrite"]) == 2  # fmt: skip
+    assert "holds a training" in capsys.readouterr().err
+    assert (out / "config.json").is_file()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tomli_w
 
+from alula.build import load_any_robot
 from alula.errors import AlulaError
 from alula.robots.arm import BY_JOINT, PLAIN, Arm, known_arms, load_arm
 from alula.robots.files import MAX_FILE_BYTES
@@ -104,10 +105,17 @@ def frames(q) -> list[np.ndarray]:
 def test_arms_and_multirotors_are_told_apart():
     assert known_arms() == ("panda", "ur5e")
     assert "ur5e" not in known_robots()
-    with pytest.raises(AlulaError, match="unknown robot 'ur5e'"):
+    with pytest.raises(
+        AlulaError, match=r"^'ur5e' is an arm; allowed: crazyflie.*x500, or a \.toml file"
+    ):
         load_robot("ur5e")
-    with pytest.raises(AlulaError, match="unknown arm 'crazyflie'; known: panda, ur5e"):
+    with pytest.raises(AlulaError, match=r"^'crazyflie' is a multirotor; allowed: panda, ur5e"):
         load_arm("crazyflie")
+    assert load_any_robot("ur5e") == load_arm("ur5e")
+    with pytest.raises(
+        AlulaError, match=r"unknown robot 'nope'; known: crazyflie.*x500, panda, ur5e, or"
+    ):
+        load_any_robot("nope")
 
 
 @pytest.mark.parametrize("name", known_arms())

@@ -140,17 +140,21 @@ def test_a_killed_head_goes_on_by_the_same_command(tmp_path) -> None:
     wait_for(lambda: not any(map(alive, everything)), 150.0)
 
 
-def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path, number: int, code: int) -> None:
     out = tmp_path / "s"
     process = start(out)
     try:
         wait_for(lambda: min(saved(out)) > 20)
         everything = below(process.pid)
-        os.killpg(process.pid, signal.SIGINT)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         text, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert text == ""
     assert err == f"alula: interrupted; the same command goes on from there ({out})\n"
     wait_for(lambda: not any(map(alive, everything)), 30.0)

@@ -386,7 +386,7 @@ def test_the_policy_of_an_arm_with_other_numbers_is_refused(policy, tmp_path):
     ("parameters", "message"),
     [
         ({"robot": "ur6"}, "unknown arm 'ur6'; known: "),
-        ({"adapter": "multirotor"}, "unknown robot 'ur5e'; known: "),
+        ({"adapter": "multirotor"}, "'ur5e' is an arm; allowed: "),
         ({"safety.joint_names": ("a", "b", "c", "d", "e", "f")}, "safety.joint_names are a, b, c"),
         ({"safety.joint_age": -1.0}, "joint_age is -1.0"),
         ({"ros2_control.joints": ("elbow_joint",)}, "ros2_control.joints are elbow_joint"),
