@@ -72,6 +72,12 @@ def test_every_command_explains_itself(name, tmp_path):
         assert "Examples:" in done.stdout
 
 
+def test_the_help_says_what_a_report_takes_beside_its_episodes(tmp_path):
+    done = alula("evaluate", "--help", cwd=tmp_path)
+    about = " ".join(done.stdout.replace("│", " ").split())
+    assert "has its own 64 at each of about 30 points, whatever this says" in about
+
+
 def test_without_a_command_the_help_is_printed(tmp_path):
     done = alula(cwd=tmp_path)
     assert done.returncode == 0
