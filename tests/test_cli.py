@@ -72,6 +72,23 @@ def test_every_command_explains_itself(name, tmp_path):
         assert "Examples:" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["evaluate", "x.onnx", "--sim", "foo"], "--sim"),
+        (["check-sim", "mujoco", "--task", "foo"], "--task"),
+        (["check-sim", "foo"], "back-end"),
+    ],
+)
+def test_choices_are_those_that_there_are(arguments, named, tmp_path):
+    done = alula(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"'{named}'" in done.stderr
+    assert "'None'" not in done.stderr
+    usage = alula(arguments[0], "--help", cwd=tmp_path).stdout
+    assert named in usage or named.upper() in usage
+
+
 def test_the_help_says_what_a_report_takes_beside_its_episodes(tmp_path):
     done = alula("evaluate", "--help", cwd=tmp_path)
     about = " ".join(done.stdout.replace("│", " ").split())
