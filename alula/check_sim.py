@@ -218,7 +218,16 @@ def _arm_case(back_end: BackEnd, robot: Arm, task: ModuleType) -> Case:
         return kind(robot, task, config, n, auto_reset=auto_reset)
 
     tolerance = NOT_BITWISE if warp else 0.0
-    return ArmCase(build=build, robot=robot, task=task, config=ARM, tolerance=tolerance)
+    case = ArmCase(build=build, robot=robot, task=task, config=ARM, tolerance=tolerance)
+    try:
+        case.make(N)
+    except AlulaError:
+        # A robot that the task is not for is bad input, and no finding of every check.
+        raise
+    except Exception:
+        # Anything else is a finding, which the checks state.
+        return case
+    return case
 
 
 def software() -> dict[str, str]:

@@ -156,7 +156,8 @@ def arm_text(data: dict[str, Any]) -> str:
             for key, word in (("median", "median"), ("p95", "95th percentile")):
                 low, high = (factor * v for v in found[f"{key}_interval"])
                 parts.append(f"{word} {factor * found[key]:.2f} {unit} ({low:.2f} to {high:.2f})")
-            lines.append(f"{name + ' at the end':18}{', '.join(parts)}")
+            # At least one space, also after the longest name
+            lines.append(f"{name + ' at the end':17} {', '.join(parts)}")
     low, high = data["episode_return_interval"]
     lines.append(f"return            {data['episode_return']:.2f} ({low:.2f} to {high:.2f})")
     return "\n".join([*lines, *failed(data)])

@@ -72,6 +72,29 @@ def test_every_command_explains_itself(name, tmp_path):
         assert "Examples:" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["evaluate", "x.onnx", "--sim", "foo"], "--sim"),
+        (["check-sim", "mujoco", "--task", "foo"], "--task"),
+        (["check-sim", "foo"], "back-end"),
+    ],
+)
+def test_choices_are_those_that_there_are(arguments, named, tmp_path):
+    done = alula(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"'{named}'" in done.stderr
+    assert "'None'" not in done.stderr
+    usage = alula(arguments[0], "--help", cwd=tmp_path).stdout
+    assert named in usage or named.upper() in usage
+
+
+def test_the_help_says_what_a_report_takes_beside_its_episodes(tmp_path):
+    done = alula("evaluate", "--help", cwd=tmp_path)
+    about = " ".join(done.stdout.replace("│", " ").split())
+    assert "has its own 64 at each of about 30 points, whatever this says" in about
+
+
 def test_without_a_command_the_help_is_printed(tmp_path):
     done = alula(cwd=tmp_path)
     assert done.returncode == 0

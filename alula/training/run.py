@@ -273,7 +273,7 @@ def _resume(learner: Learner, path: Path, config: str) -> list[Statistics]:
         raise AlulaError(f"checkpoint {path}: damaged: it has no config")
     if str(table.pop("config")) != config:
         raise AlulaError(
-            f"checkpoint {path}: made with another preset, robot, seed or version; "
+            f"checkpoint {path}: made with another preset, settings (--set), robot, seed, workers or version; "
             "allowed: exactly the same"
         )
     learner.restore(table)

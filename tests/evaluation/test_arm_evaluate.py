@@ -15,6 +15,7 @@ from alula import evaluate_arm as command_line
 from alula.build import arm_config_from_json
 from alula.cli import main
 from alula.errors import AlulaError
+from alula.evaluate_arm import arm_text
 from alula.evaluation import arm_evaluate
 from alula.evaluation.arm_evaluate import check_fits, evaluate_arm, policy_arm, policy_setting
 from alula.evaluation.evaluate import evaluate, policy_robot
@@ -242,3 +243,20 @@ def test_inspect_names_joints_and_units(arm_path: Path, capsys: pytest.CaptureFi
     assert "tool_position_error_w" in out
     # 0.5 * pi rad/s * 0.02 s
     assert "joint_position_delta, -1 is -0.0314159, +1 is 0.0314159 rad or m" in out
+
+
+def test_the_longest_measure_is_set_apart_from_its_value() -> None:
+    found = {
+        "median": 0.0369,
+        "p95": 0.05,
+        "median_interval": (0.03, 0.04),
+        "p95_interval": (0.04, 0.06),
+    }
+    data = {
+        "robot": "panda", "nominal": True, "same_robot": True, "task": "pivot_lift", "sim": "mujoco", "episodes": 2,
+        "steps": 10, "control_dt": 0.02, "success": 1.0, "success_interval": (0.3, 1.0), "failures": {},
+        "measures": {"error": found, "overhang": found}, "episode_return": 1.0, "episode_return_interval": (0.0, 2.0),
+    }  # fmt: skip
+    text = arm_text(data)
+    assert "\nerror at the end  median 3.69 cm" in text
+    assert "\noverhang at the end median 3.69 cm" in text

@@ -327,9 +327,11 @@ class TestDamagedCheckpoints:
         self.refuse(folder, "damaged")
 
     def test_of_another_seed_or_preset(self, folder: Path) -> None:
-        self.refuse(folder, "another preset, robot, seed or version", seed=1)
+        self.refuse(folder, r"another preset, settings \(--set\), robot, seed, workers", seed=1)
         other = replace(TINY, algo=replace(TINY.algo, updates=13))
-        self.refuse(folder, "another preset, robot, seed or version", preset=other)
+        self.refuse(
+            folder, r"another preset, settings \(--set\), robot, seed, workers", preset=other
+        )
 
     def test_arrays_that_do_not_fit(self, folder: Path) -> None:
         with np.load(folder / CHECKPOINT) as file:
