@@ -25,6 +25,8 @@ BY_JOINT, BY_TENDON = int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_TE
 JOINT_WRAP = int(mujoco.mjtWrap.mjWRAP_JOINT)
 JOINT_EQUALITY = int(mujoco.mjtEq.mjEQ_JOINT)
 FIXED, AFFINE = int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtBias.mjBIAS_AFFINE)
+NO_STATE = int(mujoco.mjtDyn.mjDYN_NONE)
+FILTERS = int(mujoco.mjtDyn.mjDYN_FILTER), int(mujoco.mjtDyn.mjDYN_FILTEREXACT)
 # As numbers, because MuJoCo's names are not equal to what stands in its arrays.
 
 
@@ -91,6 +93,7 @@ def _as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:
     for k, effort in zip(order, robot.effort_max, strict=True):
         actuator = spec.actuators[k]
         actuator.set_to_motor()
+        actuator.actlimited, actuator.actrange = False, [0.0, 0.0]
         actuator.gear = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
         actuator.ctrllimited = True
         actuator.ctrlrange = [-effort, effort]
@@ -99,7 +102,8 @@ def _as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:
 def _delay_and_lag(spec: mujoco.MjSpec, config: ArmSimConfig) -> None:
     random = config.randomization
     for actuator in spec.actuators:
-        if random.actuator_lag[1] > 0.0:
+        # One that integrates stays as it is, to be refused.
+        if random.actuator_lag[1] > 0.0 and int(actuator.dyntype) in (NO_STATE, *FILTERS):
             # da/dt = (u - a) / lag, solved exactly over each physics step
             actuator.dyntype = mujoco.mjtDyn.mjDYN_FILTEREXACT
             actuator.dynprm[0] = random.actuator_lag[1]
@@ -197,7 +201,9 @@ class Joints:
             gain, bias = model.actuator_gainprm[k], model.actuator_biasprm[k]
             fixed = model.actuator_gaintype[k] == FIXED
             affine = model.actuator_biastype[k] == AFFINE
-            if not (fixed and affine and gain[0] != 0.0 and bias[1] < 0.0):
+            # Behind an integrator a control is a speed.
+            direct = model.actuator_dyntype[k] in (NO_STATE, *FILTERS)
+            if not (fixed and affine and direct and gain[0] != 0.0 and bias[1] < 0.0):
                 raise AlulaError(
                     f"the actuator of joint {name!r} of {robot.name!r} is no position servo; "
                     "allowed: position servos, or the action joint_torque"

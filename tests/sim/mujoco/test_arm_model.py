@@ -10,7 +10,7 @@ import pytest
 
 from alula.errors import AlulaError
 from alula.robots.arm import Arm, load_arm
-from alula.sim.arm_config import ArmSimConfig
+from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
 from alula.tasks import lift, reach
 
@@ -191,6 +191,23 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(
         MujocoArm(changed(foreign, old, new), lift, QUIET, 2)
     assert str(error.value).startswith(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.02])
+@pytest.mark.parametrize(
+    "actuator",
+    ['<intvelocity joint="pitch" kp="500" kv="50" actrange="-3 3"/>',
+     '<general joint="pitch" dyntype="integrator" gainprm="500" biastype="affine" biasprm="0 -500 -50"/>'],
+)  # fmt: skip
+def test_what_integrates_its_control_is_no_position_servo(
+    foreign: Arm, actuator: str, lag: float
+) -> None:
+    arm = changed(foreign, '<position name="second" joint="pitch" kp="500" kv="50"/>', actuator)
+    config = replace(QUIET, randomization=ArmRandomization(actuator_lag=(lag, lag)))
+    with pytest.raises(AlulaError, match="joint 'pitch' of 'foreign' is no position servo"):
+        MujocoArm(arm, reach, config, 2)
+    # A motor takes its place.
+    MujocoArm(arm, reach, replace(config, action="joint_torque"), 2)
 
 
 def test_an_actuator_of_no_joint_of_the_robot_is_refused(foreign: Arm) -> None:
