@@ -141,6 +141,12 @@ def _actuators(model: mujoco.MjModel, robot: Arm) -> list[int]:
             raise AlulaError(
                 f"joint {joint!r} of {robot.name!r} has {len(mine)} actuators in its model; allowed: 1"
             )
+        if mine[0] in order:
+            other = robot.joint_names[order.index(mine[0])]
+            raise AlulaError(
+                f"joints {other!r} and {joint!r} of {robot.name!r} share the actuator "
+                f"{model.actuator(mine[0]).name or mine[0]!r}; allowed: one of them in joint_names"
+            )
         order += mine
     if len(set(order)) < model.nu:
         idle = min(set(range(model.nu)) - set(order))

@@ -219,6 +219,19 @@ def test_an_actuator_of_no_joint_of_the_robot_is_refused(foreign: Arm) -> None:
         MujocoArm(replace(foreign, **fewer), lift, QUIET, 2)
 
 
+def test_two_joints_of_one_actuator_are_refused(foreign: Arm) -> None:
+    """The action of one of them would do nothing."""
+    both = {
+        name: (*getattr(foreign, name), getattr(foreign, name)[2])
+        for name in ("position_low", "position_high", "velocity_max", "effort_max", "home")
+    }
+    arm = replace(foreign, joint_names=(*foreign.joint_names, "right_finger"), **both)
+    text = "joints 'left_finger' and 'right_finger' of 'foreign' share the actuator 'hand'; allowed: one"
+    for action in ("joint_position_delta", "joint_torque"):
+        with pytest.raises(AlulaError, match=text):
+            MujocoArm(arm, reach, replace(QUIET, action=action), 2)
+
+
 @pytest.mark.parametrize("missing", [{"home": ()}, {"model": ""}])
 def test_an_arm_without_home_or_model_is_refused(missing: dict) -> None:
     arm = replace(load_arm("ur5e"), **missing)
