@@ -20,6 +20,10 @@ Edit = Callable[[mujoco.MjSpec], None]
 """Changes a model before it is compiled: other physics, other masses."""
 REFERRING = ("sensors", "equalities", "pairs", "excludes", "tendons", "actuators")
 """Elements of a model that refer to others by name."""
+LIMIT_ERROR = 1e-6
+"""How far limits of the robot file may lie beyond the model's [of their width]."""
+SERVO_ERROR = 0.01
+"""The same of what the servos may be told, which models round [of their width]."""
 HINGE, SLIDE = int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)
 BY_JOINT, BY_TENDON = int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_TENDON)
 JOINT_WRAP = int(mujoco.mjtWrap.mjWRAP_JOINT)
@@ -185,8 +189,11 @@ class Joints:
         """Places in ctrl (J)."""
         self.scale, self.offset = np.ones(len(ids)), np.zeros(len(ids))
         """A command's control is offset + scale * command (J)."""
-        if config.action != "joint_torque":
+        self.servos = config.action != "joint_torque"
+        """Whether the actuators are servos of positions, else motors."""
+        if self.servos:
             self._read_servos(model, robot)
+        self._check_limits(model, robot, ids)
         self.mimics = find_mimics(model, self.qpos)
         """Joints that equalities hold to one of these."""
         act, first = model.actuator_actadr[self.ctrl], model.actuator_historyadr[self.ctrl]
@@ -217,6 +224,26 @@ class Joints:
             # At rest 0 = gain u + b0 + b1 length; joints of one tendon move alike.
             length = sum(_moved_by(model, int(k)).values())
             self.scale[j], self.offset[j] = -bias[1] * length / gain[0], -bias[0] / gain[0]
+
+    def _check_limits(self, model: mujoco.MjModel, robot: Arm, ids: list[int]) -> None:
+        """The model must let the joints go wherever the robot file does."""
+        limits = zip(robot.joint_names, robot.position_low, robot.position_high, strict=True)
+        for j, (name, low, high) in enumerate(limits):
+            k = self.ctrl[j]
+            joint = model.jnt_range[ids[j]]
+            # Controls back to positions.
+            servo = np.sort((model.actuator_ctrlrange[k] - self.offset[j]) / self.scale[j])
+            checks = (
+                ("range of the joint", model.jnt_limited[ids[j]], joint, LIMIT_ERROR),
+                ("ctrlrange of the servo", self.servos and model.actuator_ctrllimited[k], servo, SERVO_ERROR),
+            )  # fmt: skip
+            for what, limited, found, error in checks:
+                slack = error * (high - low)
+                if limited and (low < found[0] - slack or high > found[1] + slack):
+                    raise AlulaError(
+                        f"limits of joint {name!r} of {robot.name!r} are {low:g} to {high:g}; allowed: within "
+                        f"{found[0]:g} to {found[1]:g}, the {what} in its model"
+                    )
 
 
 def joint_equalities(model: mujoco.MjModel) -> list[tuple[int, int, float, float]]:

@@ -232,6 +232,25 @@ def test_two_joints_of_one_actuator_are_refused(foreign: Arm) -> None:
             MujocoArm(arm, reach, replace(QUIET, action=action), 2)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('range="-90 90"', 'range="-90 80"',
+         "limits of joint 'pitch' of 'foreign' are -1.5 to 1.5; allowed: within -1.5708 to 1.39626, the range of the joint"),
+        ('gear="2"', 'gear="2" ctrlrange="-4 3.8"',
+         "limits of joint 'yaw' of 'foreign' are -2 to 2; allowed: within -2 to 1.9, the ctrlrange of the servo"),
+        ('ctrlrange="0 255"', 'ctrlrange="0 127.5"',
+         "limits of joint 'left_finger' of 'foreign' are 0 to 0.04; allowed: within 0 to 0.02, the ctrlrange of the servo"),
+    ],
+)  # fmt: skip
+def test_limits_wider_than_the_models_are_refused(
+    foreign: Arm, old: str, new: str, text: str
+) -> None:
+    with pytest.raises(AlulaError) as error:
+        MujocoArm(changed(foreign, old, new), reach, QUIET, 2)
+    assert str(error.value) == text + " in its model"
+
+
 @pytest.mark.parametrize("missing", [{"home": ()}, {"model": ""}])
 def test_an_arm_without_home_or_model_is_refused(missing: dict) -> None:
     arm = replace(load_arm("ur5e"), **missing)
