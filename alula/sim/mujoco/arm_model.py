@@ -13,6 +13,7 @@ import numpy as np
 
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
+from alula.robots.kinematics import off_the_list
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.mujoco.physics import keep_quiet
 
@@ -161,6 +162,17 @@ def _actuators(model: mujoco.MjModel, robot: Arm) -> list[int]:
     return order
 
 
+def _check_chain(model: mujoco.MjModel, robot: Arm) -> None:
+    """The robot's joints alone may move its tool."""
+    body = int(model.site(robot.tool).bodyid[0])
+    while body:
+        first = model.body_jntadr[body]
+        for k in range(first, first + model.body_jntnum[body]):
+            if model.joint(k).name not in robot.joint_names:
+                raise off_the_list(robot, model.joint(k).name, robot.tool)
+        body = int(model.body_parentid[body])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mimic:
     """A joint that follows one of the robot's: q = offset + slope q_joint."""
@@ -183,6 +195,7 @@ class Joints:
         for name, k in zip(robot.joint_names, ids, strict=True):
             if model.jnt_type[k] not in (HINGE, SLIDE):
                 raise AlulaError(f"joint {name!r} of {robot.name!r} is no hinge and no slide")
+        _check_chain(model, robot)
         self.qpos, self.qvel = model.jnt_qposadr[ids], model.jnt_dofadr[ids]
         """Places in qpos and qvel (J)."""
         self.ctrl = np.array(_actuators(model, robot))

@@ -251,6 +251,19 @@ def test_limits_wider_than_the_models_are_refused(
     assert str(error.value) == text + " in its model"
 
 
+def test_a_joint_of_nobodys_that_moves_the_tool_is_refused(foreign: Arm) -> None:
+    """Also one that an equality ties to another: the robot would be computed without it."""
+    tied = changed(foreign, '<site name="grip" pos="0.3 0 0"/>', """
+        <body name="wrist" pos="0.3 0 0"><joint name="roll"/><geom type="sphere" size="0.01" mass="0.1"/>
+          <body name="hand"><geom size="0.01" mass="0.1"/><site name="grip" pos="0 0 0.1"/></body>
+        </body>""")  # fmt: skip
+    tied = changed(tied, "<equality>", '<equality><joint joint1="roll" joint2="pitch"/>')
+    with pytest.raises(
+        AlulaError, match="joint 'roll' of robot 'foreign' moves the site 'grip' and is"
+    ):
+        MujocoArm(tied, reach, QUIET, 2)
+
+
 @pytest.mark.parametrize("missing", [{"home": ()}, {"model": ""}])
 def test_an_arm_without_home_or_model_is_refused(missing: dict) -> None:
     arm = replace(load_arm("ur5e"), **missing)
