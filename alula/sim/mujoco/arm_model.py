@@ -41,8 +41,8 @@ def build_arm_model(
     """The robot's MJCF with the task's objects and sensors, and the actuators that the settings ask for.
 
     Raises:
-        AlulaError: no model or home in the robot file, an MJCF that does not compile, or actuators that are not one
-            for each joint.
+        AlulaError: no model or home in the robot file, an MJCF that does not compile, actuators that are not one
+            for each joint, or a joint not in the robot file that moves the tool.
     """
     if not robot.model or not robot.home:
         raise AlulaError(
@@ -56,15 +56,17 @@ def build_arm_model(
         # A diverged arm must look diverged, not jump back to its start.
         spec.option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         if config.action == "joint_torque":
-            _as_motors(spec, robot)
+            as_motors(spec, robot)
         _delay_and_lag(spec, config)
         if edit is not None:
             edit(spec)
-        return _compile(spec)
+        model = compile_spec(spec)
     except (ValueError, KeyError, mujoco.FatalError) as e:
         raise AlulaError(
             f"the model of {robot.name!r} does not compile: {' '.join(str(e).split())}"
         ) from None
+    _check_chain(model, robot)
+    return model
 
 
 def _with_objects(model: str, objects: str) -> mujoco.MjSpec:
@@ -86,15 +88,21 @@ def _with_objects(model: str, objects: str) -> mujoco.MjSpec:
     return spec
 
 
-def _compile(spec: mujoco.MjSpec) -> mujoco.MjModel:
+def compile_spec(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """The compiled model.
+
+    Raises:
+        ValueError: it does not compile.
+    """
     with warnings.catch_warnings():
         # It warns of names without prefix that may not be saved well; nothing is saved.
         warnings.simplefilter("ignore")
         return spec.compile()
 
 
-def _as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:
-    order = _actuators(_compile(spec), robot)
+def as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:
+    """Put a motor, whose control is its joint's effort, in the place of each of the robot's actuators."""
+    order = _actuators(compile_spec(spec), robot)
     for k, effort in zip(order, robot.effort_max, strict=True):
         actuator = spec.actuators[k]
         actuator.set_to_motor()
@@ -195,7 +203,6 @@ class Joints:
         for name, k in zip(robot.joint_names, ids, strict=True):
             if model.jnt_type[k] not in (HINGE, SLIDE):
                 raise AlulaError(f"joint {name!r} of {robot.name!r} is no hinge and no slide")
-        _check_chain(model, robot)
         self.qpos, self.qvel = model.jnt_qposadr[ids], model.jnt_dofadr[ids]
         """Places in qpos and qvel (J)."""
         self.ctrl = np.array(_actuators(model, robot))
