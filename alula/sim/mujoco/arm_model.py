@@ -92,12 +92,18 @@ def compile_spec(spec: mujoco.MjSpec) -> mujoco.MjModel:
     """The compiled model.
 
     Raises:
-        ValueError: it does not compile.
+        ValueError: it does not compile, or has a number that is not finite, which MuJoCo lets pass.
     """
     with warnings.catch_warnings():
         # It warns of names without prefix that may not be saved well; nothing is saved.
         warnings.simplefilter("ignore")
-        return spec.compile()
+        model = spec.compile()
+    numbers = {name: getattr(part, name) for part in (model, model.opt) for name in dir(part)}
+    arrays = {k: x for k, x in numbers.items() if isinstance(x, float | np.ndarray)}
+    broken = [name for name, values in arrays.items() if not np.isfinite(values).all()]
+    if broken:
+        raise ValueError(f"not finite are numbers of {', '.join(broken)}")
+    return model
 
 
 def as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:

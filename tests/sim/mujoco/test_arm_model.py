@@ -193,6 +193,24 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+COVER = '<body><inertial pos="0 0 0" mass="1" diaginertia="1 1 1"/></body>'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('mass="1" diag', 'mass="nan" diag', "not finite are numbers of .*body_mass"),
+        ('<joint damping="1"', '<joint damping="nan"', "not finite are numbers of .*dof_damping"),
+        ('integrator="implicitfast"', 'gravity="0 0 nan"', "not finite are numbers of .*gravity"),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_arm_has_are_refused(foreign: Arm, old: str, new: str, text: str) -> None:
+    """MuJoCo compiles them, and the arm diverges."""
+    arm = changed(foreign, '<joint name="yaw"', COVER + '<joint name="yaw"')
+    with pytest.raises(AlulaError, match=f"the model of 'foreign' does not compile: {text}"):
+        MujocoArm(changed(arm, old, new), reach, QUIET, 2)
+
+
 @pytest.mark.parametrize("lag", [0.0, 0.02])
 @pytest.mark.parametrize(
     "actuator",
