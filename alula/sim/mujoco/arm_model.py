@@ -25,6 +25,11 @@ LIMIT_ERROR = 1e-6
 """How far limits of the robot file may lie beyond the model's [of their width]."""
 SERVO_ERROR = 0.01
 """The same of what the servos may be told, which models round [of their width]."""
+REFERENCES = (
+    ("objtype", "objname"), ("reftype", "refname"), ("objtype", "name1"), ("objtype", "name2"),
+    ("geom", "geomname1"), ("geom", "geomname2"), ("body", "bodyname1"), ("body", "bodyname2"),
+)  # fmt: skip
+"""Attributes by which they do: kind (or where it stands) and name."""
 HINGE, SLIDE = int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)
 BY_JOINT, BY_TENDON = int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_TENDON)
 JOINT_WRAP = int(mujoco.mjtWrap.mjWRAP_JOINT)
@@ -51,7 +56,7 @@ def build_arm_model(
     objects = task.objects(robot)
     keep_quiet()
     try:
-        spec = _with_objects(robot.model, objects)
+        spec = _with_objects(robot, objects)
         spec.option.timestep = config.control_dt / config.substeps
         # A diverged arm must look diverged, not jump back to its start.
         spec.option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
@@ -61,6 +66,8 @@ def build_arm_model(
         if edit is not None:
             edit(spec)
         model = compile_spec(spec)
+    except AlulaError:
+        raise
     except (ValueError, KeyError, mujoco.FatalError) as e:
         raise AlulaError(
             f"the model of {robot.name!r} does not compile: {' '.join(str(e).split())}"
@@ -69,9 +76,13 @@ def build_arm_model(
     return model
 
 
-def _with_objects(model: str, objects: str) -> mujoco.MjSpec:
-    """The robot, and beside it the objects, which keep MuJoCo's defaults whatever the robot's are."""
-    spec = mujoco.MjSpec.from_string(model)
+def _with_objects(robot: Arm, objects: str) -> mujoco.MjSpec:
+    """The robot, and beside it the objects, which keep MuJoCo's defaults whatever the robot's are.
+
+    Raises:
+        AlulaError: the robot lacks what the task refers to.
+    """
+    spec = mujoco.MjSpec.from_string(robot.model)
     # A keyframe holds the state of the robot alone.
     for key in list(spec.keys):
         spec.delete(key)
@@ -82,10 +93,26 @@ def _with_objects(model: str, objects: str) -> mujoco.MjSpec:
     for kind, number in expected.items():
         if len(getattr(spec, kind)) < number:
             # What refers to something that the robot does not have is left out without a word.
-            there = {element.name for element in getattr(spec, kind)}
-            names = [e.name for e in getattr(added, kind) if e.name not in there]
-            raise ValueError(f"it lacks what the task's {kind} {', '.join(names)} refer to")
+            left = [(e.name, _missing(spec, e)) for e in getattr(added, kind)]
+            names = ", ".join(name for name, missing in left if name and missing)
+            lacking = ", ".join(dict.fromkeys(x for _, missing in left for x in missing))
+            raise AlulaError(
+                f"the model of {robot.name!r} lacks {lacking or 'something'}: "
+                f"the task's {f'{kind} {names}'.strip()} refer to it"
+            )
     return spec
+
+
+def _missing(spec: mujoco.MjSpec, element: object) -> list[str]:
+    """What an element refers to and a model does not have, such as `the site 'left_pad'`."""
+    found = []
+    for kind, name in REFERENCES:
+        what, called = getattr(element, kind, kind), getattr(element, name, "")
+        if called:
+            what = what if isinstance(what, str) else mujoco.mju_type2Str(int(what))
+            if getattr(spec, what.removeprefix("x"))(called) is None:
+                found.append(f"the {what.removeprefix('x')} {called!r}")
+    return found
 
 
 def compile_spec(spec: mujoco.MjSpec) -> mujoco.MjModel:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from alula.errors import AlulaError
 from alula.robots.arm import Arm, load_arm
 from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
-from alula.tasks import lift, reach
+from alula.tasks import insert, lift, push, reach
 
 FOREIGN = """
 <mujoco model="foreign">
@@ -169,7 +170,7 @@ def test_torques_reach_the_joint_that_is_named(foreign: Arm) -> None:
         ('type="capsule" fromto="0 0 0 0.3 0 0" size="0.03" mass="2"', 'mass="0"',
          "the model of 'foreign' does not compile: "),
         ('<site name="left_pad"/>', "",
-         "the model of 'foreign' does not compile: it lacks what the task's sensors left_force refer to"),
+         "the model of 'foreign' lacks the site 'left_pad': the task's sensors left_force refer to it"),
         ('<site name="grip" pos="0.3 0 0"/>', "",
          "robot 'foreign': model is one without these sites; allowed: grip or flange"),
         ('<position name="second" joint="pitch" kp="500" kv="50"/>', "",
@@ -226,6 +227,28 @@ def test_what_integrates_its_control_is_no_position_servo(
         MujocoArm(arm, reach, config, 2)
     # A motor takes its place.
     MujocoArm(arm, reach, replace(config, action="joint_torque"), 2)
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        (push, "the model of 'ur5e' lacks the body 'panda_hand': the task's sensors push_force_w refer to it"),
+        (insert, "the model of 'ur5e' lacks the body 'panda_hand', the body 'panda_leftfinger', the body "
+         "'panda_rightfinger': the task's excludes refer to it"),
+        (lift, "the model of 'ur5e' lacks the site 'left_pad', the site 'right_pad': the task's sensors "
+         "left_force, right_force refer to it"),
+    ],
+)  # fmt: skip
+def test_what_a_task_needs_and_an_arm_lacks_is_named(task: ModuleType, text: str) -> None:
+    with pytest.raises(AlulaError, match="^" + text):
+        MujocoArm(load_arm("ur5e"), task, QUIET, 2)
+
+
+def test_another_error_is_told_as_it_is(foreign: Arm) -> None:
+    """Not as a model that does not compile."""
+    arm = changed(foreign, '<position name="second" joint="pitch" kp="500" kv="50"/>', "")
+    with pytest.raises(AlulaError, match=r"^joint 'pitch' of 'foreign' has 0 actuators"):
+        MujocoArm(arm, reach, replace(QUIET, action="joint_torque"), 2)
 
 
 def test_an_actuator_of_no_joint_of_the_robot_is_refused(foreign: Arm) -> None:
