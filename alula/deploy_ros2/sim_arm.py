@@ -19,7 +19,7 @@ from alula.deploy_ros2.samples import Sample
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
 from alula.sim.arm_config import ArmSimConfig
-from alula.sim.mujoco.arm_model import Joints, as_motors, compile_spec
+from alula.sim.mujoco.arm_model import Joints, as_motors, compile_spec, moved_by
 
 Controller = Literal["forward_position", "forward_velocity", "forward_effort", "joint_trajectory"]
 """Which controller is active."""
@@ -27,6 +27,11 @@ LIMIT_ERROR = 1e-6
 """How far limits of model and robot file may differ [of the limit]."""
 MOVES = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
 """Joints of one number."""
+LIMITED_BY = {
+    "position": "range of the joint",
+    "effort": "actuatorfrcrange of the joint, or forcerange of its actuator",
+}
+"""Attributes of the model that limit a joint."""
 MAX_POINTS = 10_000
 """Longest trajectory that is taken [points]."""
 
@@ -222,6 +227,17 @@ class SimArm:
         }
 
 
+def _effort_limit(model: mujoco.MjModel, joint: int) -> tuple[bool, np.ndarray]:
+    """Whether a joint's effort is limited, and to what [N m or N] (2): by itself, else by its actuator."""
+    if model.jnt_actfrclimited[joint]:
+        return True, model.jnt_actfrcrange[joint]
+    for k in range(model.nu):
+        gear = moved_by(model, k).get(model.joint(joint).name)
+        if gear is not None and model.actuator_forcelimited[k]:
+            return True, np.sort(gear * model.actuator_forcerange[k])
+    return False, model.jnt_actfrcrange[joint]
+
+
 def build_model(arm: Arm, *, motors: bool = False) -> mujoco.MjModel:
     """The compiled model of an arm, with motors in the place of its servos where asked for.
 
@@ -245,14 +261,14 @@ def build_model(arm: Arm, *, motors: bool = False) -> mujoco.MjModel:
             raise AlulaError(f"model of robot {arm.name!r}: joint {name!r}; allowed: hinge, slide")
         checks = (
             ("position", model.jnt_limited[i], model.jnt_range[i], (low, high)),
-            ("effort", model.jnt_actfrclimited[i], model.jnt_actfrcrange[i], (-effort, effort)),
+            ("effort", *_effort_limit(model, i), (-effort, effort)),
         )
         for what, limited, found, wanted in checks:
             if not limited or not np.allclose(found, wanted, rtol=LIMIT_ERROR, atol=LIMIT_ERROR):
                 has = f"{found[0]:g} to {found[1]:g}" if limited else "not limited"
                 raise AlulaError(
                     f"model of robot {arm.name!r}: {what} of joint {name!r} is {has}; "
-                    f"allowed: as in the robot file, {wanted[0]:g} to {wanted[1]:g}"
+                    f"allowed: as in the robot file, {wanted[0]:g} to {wanted[1]:g} ({LIMITED_BY[what]})"
                 )
     if not motors:
         return model

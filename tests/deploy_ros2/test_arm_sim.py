@@ -304,6 +304,29 @@ def test_a_servo_with_a_unit_of_its_own_goes_where_it_is_told():
     np.testing.assert_allclose(sim.position, HOME, atol=1e-3)
 
 
+@pytest.mark.parametrize("gear", [1.0, -2.0])
+def test_the_actuator_limits_the_effort_where_the_joint_does_not(gear):
+    """As in most models of MuJoCo's Menagerie."""
+    joint = '<joint name="elbow_joint" class="size3"'
+    servo = '<position name="elbow" joint="elbow_joint" class="size3"'
+    free = changed(joint, f'{joint} actuatorfrclimited="false"')
+    with pytest.raises(
+        AlulaError, match=r"effort of .* is not limited; .* \(actuatorfrcrange of the"
+    ):
+        build_model(free)
+    # 150 N m at the joint
+    force = 150.0 / abs(gear)
+    limit = f'inheritrange="0" gear="{gear}" forcerange="-{force} {force}"'
+    assert build_model(
+        dataclasses.replace(free, model=free.model.replace(servo, f"{servo} {limit}"))
+    )
+    limit = limit.replace(f"-{force} {force}", "-10 10")
+    with pytest.raises(
+        AlulaError, match=f"effort of joint 'elbow_joint' is {-10 * abs(gear):g} to"
+    ):
+        build_model(dataclasses.replace(free, model=free.model.replace(servo, f"{servo} {limit}")))
+
+
 def test_an_arm_without_a_tool_moves():
     sim = SimArm(changed('name="flange"', 'name="end"'), SimArmConfig(**QUIET))
     run(sim, 0.1)

@@ -158,7 +158,7 @@ def _delay_and_lag(spec: mujoco.MjSpec, config: ArmSimConfig) -> None:
             actuator.nsample = 1 + round(random.actuator_delay[1] / spec.option.timestep)
 
 
-def _moved_by(model: mujoco.MjModel, actuator: int) -> dict[str, float]:
+def moved_by(model: mujoco.MjModel, actuator: int) -> dict[str, float]:
     """The joints that an actuator moves, and how much of its length a unit of each makes; none where it is another
     kind of actuator.
     """
@@ -179,7 +179,7 @@ def _moved_by(model: mujoco.MjModel, actuator: int) -> dict[str, float]:
 
 def _actuators(model: mujoco.MjModel, robot: Arm) -> list[int]:
     """The actuator of each joint (J)."""
-    moved = [_moved_by(model, k) for k in range(model.nu)]
+    moved = [moved_by(model, k) for k in range(model.nu)]
     order = []
     for joint in robot.joint_names:
         mine = [k for k, joints in enumerate(moved) if joint in joints]
@@ -275,7 +275,7 @@ class Joints:
                     "allowed: position servos, or the action joint_torque"
                 )
             # At rest 0 = gain u + b0 + b1 length; joints of one tendon move alike.
-            length = sum(_moved_by(model, int(k)).values())
+            length = sum(moved_by(model, int(k)).values())
             self.scale[j], self.offset[j] = -bias[1] * length / gain[0], -bias[0] / gain[0]
 
     def _check_limits(self, model: mujoco.MjModel, robot: Arm, ids: list[int]) -> None:
