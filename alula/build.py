@@ -221,6 +221,11 @@ def build_environments(
             from alula.sim.multirotor.cuda import find_gpu
 
             find_gpu(device)
+        if sim.control_dt < robot.control_dt * (1.0 - 1e-6):
+            raise AlulaError(
+                f"sim.control_dt is {sim.control_dt:g} s; allowed: at least {robot.control_dt:g}, the time "
+                f"between two commands that {robot.name!r} takes"
+            )
         simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True, threads=threads)
         return simulator, {
             "n_actions": len(sim.action_size(robot)),

@@ -18,7 +18,8 @@ from alula.deploy_ros2.node_config import check_ranges
 from alula.deploy_ros2.samples import Sample
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
-from alula.sim.mujoco.arm_model import find_mimics
+from alula.sim.arm_config import ArmSimConfig
+from alula.sim.mujoco.arm_model import Joints, as_motors, compile_spec, moved_by
 
 Controller = Literal["forward_position", "forward_velocity", "forward_effort", "joint_trajectory"]
 """Which controller is active."""
@@ -26,6 +27,11 @@ LIMIT_ERROR = 1e-6
 """How far limits of model and robot file may differ [of the limit]."""
 MOVES = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
 """Joints of one number."""
+LIMITED_BY = {
+    "position": "range of the joint",
+    "effort": "actuatorfrcrange of the joint, or forcerange of its actuator",
+}
+"""Attributes of the model that limit a joint."""
 MAX_POINTS = 10_000
 """Longest trajectory that is taken [points]."""
 
@@ -82,14 +88,11 @@ class SimArm:
         self.arm, self.config = arm, config
         self.control_dt = config.control_dt or arm.control_dt
         """Time between two states [s]."""
-        model = build_model(arm)
-        joints = [model.joint(name) for name in arm.joint_names]
-        self._qpos = np.array([j.qposadr[0] for j in joints])
-        self._dof = np.array([j.dofadr[0] for j in joints])
-        self._servo = np.array([_servo(model, j.id, arm) for j in joints])
         self._efforts = config.controller == "forward_effort"
-        if self._efforts:
-            _as_motors(model, self._servo, np.array(arm.effort_max))
+        model = build_model(arm, motors=self._efforts)
+        action = "joint_torque" if self._efforts else "joint_position_delta"
+        # Joints and servos as in training
+        self._joints = Joints(model, arm, ArmSimConfig(action=action))
         # Whole physics steps, none longer than the model asks for.
         self._substeps = max(1, math.ceil(self.control_dt / model.opt.timestep - 1e-9))
         model.opt.timestep = self.control_dt / self._substeps
@@ -103,12 +106,18 @@ class SimArm:
         self.target = self._start()
         """Set-point of the servos (J)."""
         self._wanted = self.target.copy()
-        self._velocity = np.zeros(len(joints))
+        self._velocity = np.zeros(len(self.target))
         self._path: tuple[np.ndarray, np.ndarray] | None = None
-        self._data.qpos[self._qpos] = self.target
-        self._data.ctrl[self._servo] = 0.0 if self._efforts else self.target
-        for m in find_mimics(model, self._qpos):
-            self._data.qpos[m.qpos] = m.offset + m.slope * self.target[m.joint]
+        joints, data = self._joints, self._data
+        data.qpos[joints.qpos] = self.target
+        if not self._efforts:
+            # As if it had been commanded for long, filters and delays included.
+            control = self._control()
+            data.ctrl[joints.ctrl] = control
+            data.act[joints.act] = control[joints.act_joint]
+            data.history[joints.history] = control[joints.history_joint]
+        for m in joints.mimics:
+            data.qpos[m.qpos] = m.offset + m.slope * self.target[m.joint]
         mujoco.mj_forward(self._model, self._data)
 
     def _start(self) -> np.ndarray:
@@ -118,20 +127,24 @@ class SimArm:
             raise AlulaError(f"start is {start}; allowed: {len(self._low)} positions in the limits")
         return q
 
+    def _control(self) -> np.ndarray:
+        """Controls that send the servos to their set-point (J)."""
+        return self._joints.offset + self._joints.scale * self.target
+
     @property
     def position(self) -> np.ndarray:
         """True joint positions [rad or m] (J)."""
-        return self._data.qpos[self._qpos].copy()
+        return self._data.qpos[self._joints.qpos].copy()
 
     @property
     def velocity(self) -> np.ndarray:
         """True joint velocities [rad/s or m/s] (J)."""
-        return self._data.qvel[self._dof].copy()
+        return self._data.qvel[self._joints.qvel].copy()
 
     @property
     def effort(self) -> np.ndarray:
         """True joint efforts, what compensates gravity included [N m or N] (J)."""
-        return self._data.qfrc_actuator[self._dof].copy()
+        return self._data.qfrc_actuator[self._joints.qvel].copy()
 
     def command(self, values: np.ndarray) -> None:
         """Positions, velocities or efforts, by the active controller, to be held until the next command (J).
@@ -143,7 +156,7 @@ class SimArm:
         if values.shape != self._low.shape or not np.isfinite(values).all():
             raise AlulaError(f"{values.tolist()}; allowed: {len(self._low)} finite numbers")
         if self._efforts:
-            self._data.ctrl[self._servo] = values
+            self._data.ctrl[self._joints.ctrl] = values
         elif self.config.controller == "forward_velocity":
             self._velocity = values
         else:
@@ -185,7 +198,7 @@ class SimArm:
             self._wanted = np.array([np.interp(self.time, at, column) for column in points.T])
         move = np.clip(self._wanted - self.target, -self._reach, self._reach)
         self.target = np.clip(self.target + move, self._low, self._high)
-        self._data.ctrl[self._servo] = self.target
+        self._data.ctrl[self._joints.ctrl] = self._control()
 
     def measure(self, now: float) -> dict[str, Sample]:
         """What the sensors tell now [s]: samples by name with noise and age; empty where nothing is to be sent."""
@@ -214,8 +227,19 @@ class SimArm:
         }
 
 
-def build_model(arm: Arm) -> mujoco.MjModel:
-    """The compiled model of an arm.
+def _effort_limit(model: mujoco.MjModel, joint: int) -> tuple[bool, np.ndarray]:
+    """Whether a joint's effort is limited, and to what [N m or N] (2): by itself, else by its actuator."""
+    if model.jnt_actfrclimited[joint]:
+        return True, model.jnt_actfrcrange[joint]
+    for k in range(model.nu):
+        gear = moved_by(model, k).get(model.joint(joint).name)
+        if gear is not None and model.actuator_forcelimited[k]:
+            return True, np.sort(gear * model.actuator_forcerange[k])
+    return False, model.jnt_actfrcrange[joint]
+
+
+def build_model(arm: Arm, *, motors: bool = False) -> mujoco.MjModel:
+    """The compiled model of an arm, with motors in the place of its servos where asked for.
 
     Raises:
         AlulaError: there is none, MuJoCo refuses it, or its limits are not those of the robot file.
@@ -226,8 +250,9 @@ def build_model(arm: Arm) -> mujoco.MjModel:
     if mujoco.get_mju_user_warning() is None:
         mujoco.set_mju_user_warning(lambda message: None)
     try:
-        model = mujoco.MjModel.from_xml_string(arm.model)
-    except ValueError as e:
+        spec = mujoco.MjSpec.from_string(arm.model)
+        model = compile_spec(spec)
+    except (ValueError, mujoco.FatalError) as e:
         raise AlulaError(f"model of robot {arm.name!r}: {' '.join(str(e).split())}") from None
     limits = zip(arm.joint_names, arm.position_low, arm.position_high, arm.effort_max, strict=True)
     for name, low, high, effort in limits:
@@ -236,36 +261,16 @@ def build_model(arm: Arm) -> mujoco.MjModel:
             raise AlulaError(f"model of robot {arm.name!r}: joint {name!r}; allowed: hinge, slide")
         checks = (
             ("position", model.jnt_limited[i], model.jnt_range[i], (low, high)),
-            ("effort", model.jnt_actfrclimited[i], model.jnt_actfrcrange[i], (-effort, effort)),
+            ("effort", *_effort_limit(model, i), (-effort, effort)),
         )
         for what, limited, found, wanted in checks:
             if not limited or not np.allclose(found, wanted, rtol=LIMIT_ERROR, atol=LIMIT_ERROR):
                 has = f"{found[0]:g} to {found[1]:g}" if limited else "not limited"
                 raise AlulaError(
                     f"model of robot {arm.name!r}: {what} of joint {name!r} is {has}; "
-                    f"allowed: as in the robot file, {wanted[0]:g} to {wanted[1]:g}"
+                    f"allowed: as in the robot file, {wanted[0]:g} to {wanted[1]:g} ({LIMITED_BY[what]})"
                 )
-    return model
-
-
-def _servo(model: mujoco.MjModel, joint: int, arm: Arm) -> int:
-    """The position servo of a joint: force = kp (set-point - position) - kv velocity."""
-    on_joint = model.actuator_trntype == int(mujoco.mjtTrn.mjTRN_JOINT)
-    found = np.flatnonzero(on_joint & (model.actuator_trnid[:, 0] == joint))
-    if len(found) == 1:
-        gain, bias = model.actuator_gainprm[found[0], 0], model.actuator_biasprm[found[0], 1]
-        if gain > 0.0 and bias == -gain:
-            return int(found[0])
-    name = model.joint(joint).name
-    raise AlulaError(
-        f"model of robot {arm.name!r}: joint {name!r} has {len(found)} actuators; allowed: one <position>"
-    )
-
-
-def _as_motors(model: mujoco.MjModel, actuators: np.ndarray, effort_max: np.ndarray) -> None:
-    """Actuators whose control is their joint's effort [N m or N] (J)."""
-    model.actuator_gainprm[actuators] = model.actuator_biasprm[actuators] = 0.0
-    model.actuator_gainprm[actuators, 0] = 1.0
-    model.actuator_gear[actuators, 0] = 1.0
-    model.actuator_ctrllimited[actuators] = 1
-    model.actuator_ctrlrange[actuators] = np.stack([-effort_max, effort_max], axis=1)
+    if not motors:
+        return model
+    as_motors(spec, arm)
+    return compile_spec(spec)

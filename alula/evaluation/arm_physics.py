@@ -63,10 +63,10 @@ def other_physics(setting: Setting) -> Setting:
         option.cone = (
             mujoco.mjtCone.mjCONE_ELLIPTIC if pyramids else mujoco.mjtCone.mjCONE_PYRAMIDAL
         )
-        for geom in spec.geoms:
-            # Negative: stiffness and damping themselves.
-            if geom.solref[0] > 0.0:
-                geom.solref[0] *= SOFTER
+        for contact in (*spec.geoms, *spec.pairs):
+            # Negative: stiffness and damping themselves; NaN in a pair: as its shapes say.
+            if contact.solref[0] > 0.0:
+                contact.solref[0] *= SOFTER
 
     substeps = min(2 * setting.config.substeps, MAX_SUBSTEPS)
     return replace(setting, config=replace(setting.config, substeps=substeps), edit=edit)
@@ -117,13 +117,27 @@ def scale_joint_friction(setting: Setting, factor: float) -> Setting:
 
 
 def scale_contact_friction(setting: Setting, factor: float) -> Setting:
-    """Sliding friction of all shapes, times a factor."""
+    """Sliding friction of all shapes and pairs, times a factor."""
 
     def edit(spec: mujoco.MjSpec) -> None:
         for geom in spec.geoms:
             geom.friction[0] *= factor
+        for pair in spec.pairs:
+            # One for each direction; NaN: as its shapes say.
+            pair.friction[:2] *= factor
 
     return replace(setting, edit=edit)
+
+
+def same_model(setting: Setting, other: Setting) -> bool:
+    """Whether two settings are one model."""
+    data = []
+    for s in (setting, other):
+        model = s.simulator(1).model
+        buffer = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
+        mujoco.mj_saveModel(model, None, buffer)
+        data.append(buffer)
+    return np.array_equal(*data)
 
 
 def delayed(setting: Setting, delay: float) -> Setting:

@@ -25,6 +25,7 @@ from alula.evaluation.arm_physics import (
     delayed,
     objects,
     resting,
+    same_model,
     scale_contact_friction,
     scale_joint_friction,
     scale_link_mass,
@@ -177,7 +178,7 @@ class _Plan:
 
 
 def _plans(setting: Setting, random: ArmRandomization) -> list[_Plan]:
-    """The factors that mean something in this task."""
+    """The factors that mean something in this task and change something of the model."""
     times = "\u00d7 nominal"
 
     def scaled(
@@ -193,7 +194,13 @@ def _plans(setting: Setting, random: ArmRandomization) -> list[_Plan]:
 
     plans = [
         scaled("mass of the links", scale_link_mass, random.mass, MASSES),
-        scaled("friction of the joints", scale_joint_friction, random.frictionloss, FRICTIONS),
+        # Loss and damping together: trained is what both were drawn from.
+        scaled(
+            "friction of the joints",
+            scale_joint_friction,
+            min(random.frictionloss, random.damping),
+            FRICTIONS,
+        ),
         _Plan(
             name="delay of the commands",
             unit="ms",
@@ -210,7 +217,12 @@ def _plans(setting: Setting, random: ArmRandomization) -> list[_Plan]:
         ]
         if resting(setting):
             plans.append(scaled("size of the object", scale_object_size, 0.0, SIZES))
-    return plans
+    # What the model does not have, such as friction of the joints, would look robust.
+    return [
+        plan
+        for plan in plans
+        if plan.unit != times or not same_model(setting, plan.change(plan.values[0]))
+    ]
 
 
 @dataclass(frozen=True)

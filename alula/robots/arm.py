@@ -47,8 +47,10 @@ PLAIN: dict[str, tuple[str, ...]] = {
 """Quantities of one number, and their units."""
 REQUIRED = ("position_low", "position_high", "velocity_max", "effort_max")
 """Quantities that every robot file states."""
-OUTSIDE = ("file", "meshdir", "texturedir", "assetdir", "plugin")
-"""Attributes of MJCF that lead out of the file."""
+OUTSIDE = ("meshdir", "texturedir", "assetdir", "plugin")
+"""Attributes of MJCF that lead out of the file, beside `file` and others that begin so."""
+MAX_ELEMENTS = 10_000
+"""Largest model; what is copied by a `count` is counted as often [elements]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +118,14 @@ class Arm:
     def _check_model(self) -> None:
         root = _parse(self.model, self.name)
         for element in root.iter():
-            out = [key for key in element.attrib if key in OUTSIDE]
+            out = [k for k in element.attrib if k in OUTSIDE or k.startswith("file")]
             if out or element.tag in ("include", "plugin", "extension"):
                 what = f"{element.tag} {out[0]}" if out else element.tag
                 raise self._error("model", f"one with <{what}>", "one file that needs no other")
+        if _size(root) > MAX_ELEMENTS:
+            raise self._error(
+                "model", f"one of more than {MAX_ELEMENTS} elements, copies included", "fewer"
+            )
         found = {e.get("name") for e in root.iter("joint")}
         for joint in self.joint_names:
             if joint not in found:
@@ -146,6 +152,19 @@ class Arm:
         if self.model:
             numbers["model"] = ElementTree.canonicalize(self.model, strip_text=True)
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+
+def _size(root: ElementTree.Element) -> int:
+    """Number of elements with all copies, or of the first of them that are more than MAX_ELEMENTS."""
+    size, todo = 0, [(root, 1)]
+    while todo and size <= MAX_ELEMENTS:
+        element, copies = todo.pop()
+        # Of a replicate one number, of a composite or flexcomp up to three; others are for MuJoCo to refuse.
+        for count in element.get("count", "").split():
+            copies *= max(int(count), 1) if count.isdecimal() and len(count) < 10 else MAX_ELEMENTS
+        size += copies
+        todo += [(child, copies) for child in element]
+    return size
 
 
 def _parse(text: str, name: str) -> ElementTree.Element:

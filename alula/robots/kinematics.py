@@ -25,7 +25,7 @@ Axis = tuple[int, bool, tuple[Any, ...], tuple[Any, ...]]
 
 
 class Kinematics:
-    """The chain of joints from the world to a site; joints that the robot file does not list rest at their reference."""
+    """The chain of joints from the world to a site; the robot file lists them all."""
 
     def __init__(self, arm: Arm, site: str = "") -> None:
         """Read the model.
@@ -35,7 +35,7 @@ class Kinematics:
             site: its name; empty: the arm's tool.
 
         Raises:
-            AlulaError: no model, no such site, or something on the chain that is not understood.
+            AlulaError: no model, no such site, or something on the chain that is not understood or not listed.
         """
         if not arm.model:
             raise AlulaError(f"robot {arm.name!r} has no model; allowed: an MJCF file named in it")
@@ -48,15 +48,10 @@ class Kinematics:
         self.joint_names = arm.joint_names
         """Joint names in the order of `forward` (J)."""
         places = {name: i for i, name in enumerate(arm.joint_names)}
-        steps: list[tuple[Any, ...]] = []
-        for name, slide, reference, fixed in chain:
-            if name in places:
-                steps.append((places[name], slide, reference, fixed))
-            elif steps:
-                *joint, before = steps.pop()
-                steps.append((*joint, _flat(_matrix(before) @ _matrix(fixed))))
-            else:
-                start = _flat(_matrix(start) @ _matrix(fixed))
+        for name, *_ in chain:
+            if name not in places:
+                raise off_the_list(arm, name, self.site)
+        steps = [(places[name], slide, reference, fixed) for name, slide, reference, fixed in chain]
         self._start, self._steps = start, tuple(steps)
         self.chain = tuple(index for index, *_ in steps)
         """Places in `joint_names` of the joints that move the site, from the base on."""
@@ -118,6 +113,14 @@ class Kinematics:
             d, e, f = d * r0 + e * r3 + f * r6, d * r1 + e * r4 + f * r7, d * r2 + e * r5 + f * r8
             g, h, i = g * r0 + h * r3 + i * r6, g * r1 + h * r4 + i * r7, g * r2 + h * r5 + i * r8
         return [a, b, c, d, e, f, g, h, i, x, y, z]
+
+
+def off_the_list(arm: Arm, joint: str, site: str) -> AlulaError:
+    """What to say of a joint that moves the tool and that nobody measures or commands."""
+    return AlulaError(
+        f"joint {joint or 'without a name'!r} of robot {arm.name!r} moves the site {site!r} and is not in joint_names; "
+        f"allowed: only {', '.join(arm.joint_names)} on the way to it"
+    )
 
 
 Link = tuple[str, bool, float, tuple[float, ...]]

@@ -72,7 +72,7 @@ class ArmSimConfig:
     """Action 1 of end_effector_delta: angular velocity of the tool about an axis of the world [rad/s]."""
     gripper_scale: float = 0.0
     """The same for the last joint where that is a gripper, whose target may run ahead of its fingers: what closes at half of
-    a slow speed is closed by no random actions [-]; 0: as the others."""
+    a slow speed is closed by no random actions; torques have no part in it [-]; 0: as the others."""
     assisting_force: float = 0.0
     """Three further actions push the body `object`, at 1 with this force, as far as the simulator's `assistance` goes, for
     a policy to find out what is worth doing (privileged actions, arXiv 2502.15442) [N]; 0: there are none."""
@@ -122,10 +122,10 @@ class ArmSimConfig:
         tool along and about the world's axes [m, rad] and of the targets of the joints that do not move it.
         """
         share = np.full(len(robot.joint_names), self.action_scale)
-        if self.gripper_scale > 0.0:
-            share[-1] = self.gripper_scale
         if self.action == "joint_torque":
             return share * np.array(robot.effort_max)
+        if self.gripper_scale > 0.0:
+            share[-1] = self.gripper_scale
         joint_step = share * self.control_dt * np.array(robot.velocity_max)
         if self.action == "joint_position_delta":
             return joint_step

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from alula.errors import AlulaError
 from alula.frames import rotation_between
 from alula.policies.contract import ObservationEntry
 from alula.robots.arm import Arm
@@ -14,6 +15,8 @@ SPREAD = 0.6
 """Goals are the tool's poses at joint positions that differ from home by up to this [rad]; starts by a third [rad]."""
 LOWEST = 0.1
 """Goals are at least this far above the floor [m]."""
+ROUNDS = 1000
+"""How often a goal is drawn until it is that high."""
 
 
 def objects(robot: Arm) -> str:
@@ -40,13 +43,24 @@ def entries(robot: Arm) -> tuple[ObservationEntry, ...]:
 
 
 def start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose) -> Start:
-    """Arms around home; goals that they can reach, above the floor."""
+    """Arms around home; goals that they can reach, above the floor.
+
+    Raises:
+        AlulaError: the tool does not come that high.
+    """
     home, low, high = (np.array(x) for x in (robot.home, robot.position_low, robot.position_high))
     goal, missing = np.zeros((n, 7)), np.arange(n)
-    while len(missing):
+    for _ in range(ROUNDS):
         away = rng.uniform(-SPREAD, SPREAD, (len(missing), len(home)))
         goal[missing] = tool_pose(np.clip(home + away, low, high))
         missing = missing[goal[missing, 2] < LOWEST]
+        if not len(missing):
+            break
+    else:
+        raise AlulaError(
+            f"the tool of {robot.name!r} is below {LOWEST} m in all of {ROUNDS} poses around home; "
+            "allowed: an arm that stands on the floor or higher, z = 0"
+        )
     away = rng.uniform(-SPREAD, SPREAD, (n, len(home))) / 3.0
     return Start(
         joint_position=np.clip(home + away, low, high),

@@ -265,7 +265,7 @@ def changed(old: str, new: str):
         (dataclasses.replace(ARM, effort_max=(*ARM.effort_max[:5], 30)), "effort of joint 'wrist_3_joint'"),
         (dataclasses.replace(ARM, position_low=(-1, *ARM.position_low[1:])), "position of joint"),
         (changed('<geom name="floor"', '<geom shape="none" name="floor"'), "model of robot 'ur5e': "),
-        (changed('<position name="elbow" joint="elbow_joint"', '<motor name="elbow" joint="elbow_joint"'), "1 actuators"),
+        (changed('<position name="elbow" joint="elbow_joint"', '<motor name="elbow" joint="elbow_joint"'), "joint 'elbow_joint' of 'ur5e' is no position servo"),
     ],
     ids=["none", "effort", "limits", "schema", "motor"],
 )  # fmt: skip
@@ -273,6 +273,64 @@ def test_models_that_are_not_this_arms_are_refused_in_one_line(arm, message):
     with pytest.raises(AlulaError, match=message) as caught:
         SimArm(arm, SimArmConfig())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "servo",
+    ['kp="2000" kv="100" gear="2"', 'kp="4000" kv="200" timeconst="0.1"', 'kp="4000" kv="200" delay="0.05" nsample="50"'],
+    ids=["gear", "filter", "delay"],
+)  # fmt: skip
+def test_servos_of_any_kind_hold_as_in_training(servo):
+    """A gear, a filter, a delay: the arm rests where it begins, and goes where it is told."""
+    old = '<position name="elbow" joint="elbow_joint" class="size3"/>'
+    new = f'<position name="elbow" joint="elbow_joint" inheritrange="0" {servo}/>'
+    sim = SimArm(changed(old, new), SimArmConfig(**QUIET))
+    for _ in range(20):
+        sim.step()
+        np.testing.assert_allclose(sim.position, HOME, atol=1e-3)
+    sim.command(HOME + 0.1)
+    run(sim, 3.0)
+    np.testing.assert_allclose(sim.position, HOME + 0.1, atol=1e-3)
+
+
+def test_a_servo_with_a_unit_of_its_own_goes_where_it_is_told():
+    """0.4 u = 4000 (q - 0.5)."""
+    servo = 'gainprm="0.4" biastype="affine" biasprm="2000 -4000 -200"'
+    old = '<position name="elbow" joint="elbow_joint" class="size3"/>'
+    sim = SimArm(
+        changed(old, f'<general name="elbow" joint="elbow_joint" {servo}/>'), SimArmConfig(**QUIET)
+    )
+    run(sim, 1.0)
+    np.testing.assert_allclose(sim.position, HOME, atol=1e-3)
+
+
+@pytest.mark.parametrize("gear", [1.0, -2.0])
+def test_the_actuator_limits_the_effort_where_the_joint_does_not(gear):
+    """As in most models of MuJoCo's Menagerie."""
+    joint = '<joint name="elbow_joint" class="size3"'
+    servo = '<position name="elbow" joint="elbow_joint" class="size3"'
+    free = changed(joint, f'{joint} actuatorfrclimited="false"')
+    with pytest.raises(
+        AlulaError, match=r"effort of .* is not limited; .* \(actuatorfrcrange of the"
+    ):
+        build_model(free)
+    # 150 N m at the joint
+    force = 150.0 / abs(gear)
+    limit = f'inheritrange="0" gear="{gear}" forcerange="-{force} {force}"'
+    assert build_model(
+        dataclasses.replace(free, model=free.model.replace(servo, f"{servo} {limit}"))
+    )
+    limit = limit.replace(f"-{force} {force}", "-10 10")
+    with pytest.raises(
+        AlulaError, match=f"effort of joint 'elbow_joint' is {-10 * abs(gear):g} to"
+    ):
+        build_model(dataclasses.replace(free, model=free.model.replace(servo, f"{servo} {limit}")))
+
+
+def test_an_arm_without_a_tool_moves():
+    sim = SimArm(changed('name="flange"', 'name="end"'), SimArmConfig(**QUIET))
+    run(sim, 0.1)
+    np.testing.assert_allclose(sim.position, HOME, atol=1e-6)
 
 
 def test_the_model_is_not_run_through_by_a_wild_command():

@@ -151,6 +151,26 @@ def test_factors_change_what_they_say_and_nothing_else(setting: Setting) -> None
     assert new.body_inertia[cube] == pytest.approx([0.1 * 0.06**2 / 6] * 3)
 
 
+def test_contacts_of_pairs_change_with_the_others() -> None:
+    """Those with numbers of their own, and those that have their shapes'."""
+    setting = toy_setting()
+    own = setting.robot.model.replace('<geom type="plane"', '<geom name="floor" type="plane"')
+    own = own.replace('<geom type="sphere"', '<geom name="ball" type="sphere"')
+    pairs = """<contact>
+      <pair geom1="floor" geom2="ball" friction="0.5 0.4 0.01 0.001 0.001" solref="0.02 1"/>
+      <pair geom1="ball" geom2="floor"/>
+    </contact></mujoco>"""
+    robot = replace(setting.robot, model=own.replace("</mujoco>", pairs))
+    setting = replace(setting, robot=robot)
+    old = setting.simulator(1).model
+    assert old.pair_friction[0, :3].tolist() == [0.5, 0.4, 0.01]
+    new = scale_contact_friction(setting, 2.0).simulator(1).model
+    assert new.pair_friction[:, :2] == pytest.approx(2.0 * old.pair_friction[:, :2])
+    assert new.pair_friction[:, 2:] == pytest.approx(old.pair_friction[:, 2:])
+    soft = other_physics(setting).simulator(1).model
+    assert soft.pair_solref[:, 0] == pytest.approx(1.5 * old.pair_solref[:, 0])
+
+
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
 def test_an_object_of_another_size_lies_where_it_lay(factor: float) -> None:
     setting = toy_setting()

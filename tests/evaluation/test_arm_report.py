@@ -20,6 +20,7 @@ from alula.evaluation.arm_report import chosen, write_arm_report
 from alula.evaluation.arm_study import ArmStudy, run_arm_study
 from alula.policies.onnx_file import Policy
 from alula.run_folder import RESULT
+from alula.sim.arm_config import ArmRandomization
 
 toy_setting = run_path(str(Path(__file__).parent / "toy_arm.py"))["toy_setting"]
 
@@ -55,20 +56,20 @@ def test_a_study_runs_all_parts(study: ArmStudy) -> None:
     # the whole course of the first run only
     assert [run.qpos.shape[1] for _, run in study.runs] == [6, 0, 0]
     names = [sweep.name for sweep in study.sweeps]
-    # no object, so nothing of one
-    assert names == ["mass of the links", "friction of the joints", "delay of the commands"]
-    # +-10 %, +-50 %, 0 to 10 ms
-    assert [s.trained for s in study.sweeps] == [(0.9, 1.1), (0.5, 1.5), (0.0, 10.0)]
+    # no object, so nothing of one, and no friction in the model of a UR5e
+    assert names == ["mass of the links", "delay of the commands"]
+    # +-10 %, 0 to 10 ms
+    assert [s.trained for s in study.sweeps] == [(0.9, 1.1), (0.0, 10.0)]
     for sweep in study.sweeps:
         # wider than training, and nominal at one point
         assert min(sweep.values) <= sweep.trained[0]
         assert max(sweep.values) > sweep.trained[1]
         assert len(sweep.metrics) == len(sweep.values)
         assert {m.episodes for m in sweep.metrics} == {2}
-    nominal = [s.metrics[s.values.index(v)] for s, v in zip(study.sweeps, (1, 1, 0), strict=True)]
-    assert nominal[0] == nominal[1] == nominal[2]
+    nominal = [s.metrics[s.values.index(v)] for s, v in zip(study.sweeps, (1, 0), strict=True)]
+    assert nominal[0] == nominal[1]
     data = json.loads(json.dumps(study.to_json()))
-    assert (data["sim"], len(data["others"]), len(data["robustness"])) == ("mujoco", 2, 3)
+    assert (data["sim"], len(data["others"]), len(data["robustness"])) == ("mujoco", 2, 2)
 
 
 def test_the_map_of_an_object_has_its_factors(toy_study: ArmStudy) -> None:
@@ -81,6 +82,21 @@ def test_the_map_of_an_object_has_its_factors(toy_study: ArmStudy) -> None:
         assert [m.succeeded for m in sweep.metrics] == [1] * len(sweep.values)
 
 
+def test_the_map_leaves_out_what_the_arm_does_not_have() -> None:
+    setting = toy_setting()
+    model = setting.robot.model.replace('damping="0.5" frictionloss="0.1" ', "")
+    smooth = replace(setting, robot=replace(setting.robot, model=model))
+    random = ArmRandomization(damping=0.2, frictionloss=0.5)
+    (friction,) = [
+        p for p in arm_study._plans(setting, random) if p.name == "friction of the joints"
+    ]
+    # The sweep scales both: trained for both are 20 % only.
+    assert friction.trained == pytest.approx((0.8, 1.2))
+    names = [[p.name for p in arm_study._plans(s, random)] for s in (setting, smooth)]
+    assert "friction of the joints" in names[0]
+    assert names[1] == [name for name in names[0] if name != "friction of the joints"]
+
+
 def test_ctrl_c_keeps_what_was_finished(
     arm_policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +104,7 @@ def test_ctrl_c_keeps_what_was_finished(
         if what == wanted:
             raise KeyboardInterrupt
 
-    wanted = "friction of the joints"
+    wanted = "delay of the commands"
     found = run_arm_study(arm_policy, episodes=2, steps=2, sweep_episodes=1, note=interrupted)
     assert found.interrupted
     assert len(found.runs) == 3

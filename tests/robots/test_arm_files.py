@@ -332,6 +332,7 @@ def test_a_missing_quantity_is_named(tmp_path, key):
         (MODEL.replace("<world", '<asset><mesh file="/etc/x.obj"/></asset><world'), "<mesh file>"),
         (MODEL.replace("<world", '<extension><plugin plugin="p"/></extension><world'), "<extension>"),
         (MODEL.replace("<world", '<compiler meshdir="/"/><world'), "<compiler meshdir>"),
+        (MODEL.replace("<world", '<asset><texture type="cube" fileright="/x.png"/></asset><world'), "<texture fileright>"),
     ],
 )  # fmt: skip
 def test_a_model_is_one_file_of_plain_xml(tmp_path, model, message):
@@ -342,6 +343,29 @@ def test_a_model_is_one_file_of_plain_xml(tmp_path, model, message):
     with pytest.raises(AlulaError, match=message) as caught:
         load(tmp_path, table(), model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        '<replicate count="10000">{}</replicate>',
+        '<replicate count="400"><body><replicate count="30">{}</replicate></body></replicate>',
+        '<body><composite prefix="c" type="grid" count="40 40 40">{}</composite></body>',
+        '<replicate count="1e9">{}</replicate>',
+    ],
+)
+def test_models_that_would_take_minutes_to_compile_are_refused(tmp_path, bodies):
+    model = MODEL.replace("</worldbody>", bodies.format('<geom size="1"/>') + "</worldbody>")
+    few = '<replicate count="50"><geom size="0.1"/></replicate></worldbody>'
+    load(tmp_path, table(), MODEL.replace("</worldbody>", few))
+    with pytest.raises(AlulaError, match="model is one of more than 10000 elements, copies incl"):
+        load(tmp_path, table(), model)
+
+
+def test_a_model_of_many_elements_is_refused(tmp_path):
+    many = '<geom size="1"/>' * 10_000
+    with pytest.raises(AlulaError, match="more than 10000 elements"):
+        load(tmp_path, table(), MODEL.replace("</worldbody>", many + "</worldbody>"))
 
 
 def test_unreadable_files(tmp_path):

@@ -1,8 +1,11 @@
 """Reach and lift by hand: what is seen, what it is worth, what counts as success and as which failure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from alula.errors import AlulaError
 from alula.robots.arm import load_arm
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.arm_scene import Scene
@@ -72,6 +75,20 @@ def test_reach_begins_near_home_with_goals_above_the_floor(robot: str) -> None:
     np.testing.assert_allclose(np.linalg.norm(start.goal["quat_w"], axis=1), 1.0, atol=1e-9)
     seen = simulator._tool_pose(scene.joint_position)
     np.testing.assert_allclose(scene.sensor["tool_position_w"], seen[:, :3], atol=1e-12)
+
+
+def test_reach_says_so_where_the_tool_stays_below_the_floor() -> None:
+    """A UR5e that hangs from a ceiling at z = 0 has no goal."""
+    arm = load_arm("ur5e")
+    base = '<body name="base"'
+    assert base in arm.model
+    hung = replace(arm, model=arm.model.replace(base, base + ' euler="3.14159265 0 0"'))
+    simulator = MujocoArm(hung, reach, ArmSimConfig(), 2)
+    with pytest.raises(
+        AlulaError, match=r"tool of 'ur5e' is below 0\.1 m in all of 1000 poses"
+    ) as e:
+        simulator.reset(0)
+    assert "\n" not in str(e.value)
 
 
 def lift_scene(

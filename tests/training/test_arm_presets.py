@@ -58,3 +58,11 @@ def test_assisting_actions_are_for_ppo():
     other = replace(preset, sim=sim, algo=SacConfig(n_envs=2))
     with pytest.raises(AlulaError, match="assisting actions are for PPO"):
         build_learner(other, build_robot(preset), 0)
+
+
+def test_a_policy_faster_than_its_robot_is_refused_before_it_is_trained():
+    preset = small(get_preset("ur5e-reach"))
+    robot = replace(build_robot(preset), control_dt=0.05)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(AlulaError, match=r"sim.control_dt is 0.02 s; allowed: at least 0.05"):
+        build_learner(preset, robot, 0)
+    build_learner(preset, replace(robot, control_dt=0.02), 0)

@@ -13,6 +13,7 @@ import numpy as np
 
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
+from alula.robots.kinematics import off_the_list
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.mujoco.physics import keep_quiet
 
@@ -20,11 +21,22 @@ Edit = Callable[[mujoco.MjSpec], None]
 """Changes a model before it is compiled: other physics, other masses."""
 REFERRING = ("sensors", "equalities", "pairs", "excludes", "tendons", "actuators")
 """Elements of a model that refer to others by name."""
+LIMIT_ERROR = 1e-6
+"""How far limits of the robot file may lie beyond the model's [of their width]."""
+SERVO_ERROR = 0.01
+"""The same of what the servos may be told, which models round [of their width]."""
+REFERENCES = (
+    ("objtype", "objname"), ("reftype", "refname"), ("objtype", "name1"), ("objtype", "name2"),
+    ("geom", "geomname1"), ("geom", "geomname2"), ("body", "bodyname1"), ("body", "bodyname2"),
+)  # fmt: skip
+"""Attributes by which they do: kind (or where it stands) and name."""
 HINGE, SLIDE = int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)
 BY_JOINT, BY_TENDON = int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_TENDON)
 JOINT_WRAP = int(mujoco.mjtWrap.mjWRAP_JOINT)
 JOINT_EQUALITY = int(mujoco.mjtEq.mjEQ_JOINT)
 FIXED, AFFINE = int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtBias.mjBIAS_AFFINE)
+NO_STATE = int(mujoco.mjtDyn.mjDYN_NONE)
+FILTERS = int(mujoco.mjtDyn.mjDYN_FILTER), int(mujoco.mjtDyn.mjDYN_FILTEREXACT)
 # As numbers, because MuJoCo's names are not equal to what stands in its arrays.
 
 
@@ -34,8 +46,8 @@ def build_arm_model(
     """The robot's MJCF with the task's objects and sensors, and the actuators that the settings ask for.
 
     Raises:
-        AlulaError: no model or home in the robot file, an MJCF that does not compile, or actuators that are not one
-            for each joint.
+        AlulaError: no model or home in the robot file, an MJCF that does not compile, actuators that are not one
+            for each joint, or a joint not in the robot file that moves the tool.
     """
     if not robot.model or not robot.home:
         raise AlulaError(
@@ -44,25 +56,33 @@ def build_arm_model(
     objects = task.objects(robot)
     keep_quiet()
     try:
-        spec = _with_objects(robot.model, objects)
+        spec = _with_objects(robot, objects)
         spec.option.timestep = config.control_dt / config.substeps
         # A diverged arm must look diverged, not jump back to its start.
         spec.option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         if config.action == "joint_torque":
-            _as_motors(spec, robot)
+            as_motors(spec, robot)
         _delay_and_lag(spec, config)
         if edit is not None:
             edit(spec)
-        return _compile(spec)
+        model = compile_spec(spec)
+    except AlulaError:
+        raise
     except (ValueError, KeyError, mujoco.FatalError) as e:
         raise AlulaError(
             f"the model of {robot.name!r} does not compile: {' '.join(str(e).split())}"
         ) from None
+    _check_chain(model, robot)
+    return model
 
 
-def _with_objects(model: str, objects: str) -> mujoco.MjSpec:
-    """The robot, and beside it the objects, which keep MuJoCo's defaults whatever the robot's are."""
-    spec = mujoco.MjSpec.from_string(model)
+def _with_objects(robot: Arm, objects: str) -> mujoco.MjSpec:
+    """The robot, and beside it the objects, which keep MuJoCo's defaults whatever the robot's are.
+
+    Raises:
+        AlulaError: the robot lacks what the task refers to.
+    """
+    spec = mujoco.MjSpec.from_string(robot.model)
     # A keyframe holds the state of the robot alone.
     for key in list(spec.keys):
         spec.delete(key)
@@ -73,24 +93,53 @@ def _with_objects(model: str, objects: str) -> mujoco.MjSpec:
     for kind, number in expected.items():
         if len(getattr(spec, kind)) < number:
             # What refers to something that the robot does not have is left out without a word.
-            there = {element.name for element in getattr(spec, kind)}
-            names = [e.name for e in getattr(added, kind) if e.name not in there]
-            raise ValueError(f"it lacks what the task's {kind} {', '.join(names)} refer to")
+            left = [(e.name, _missing(spec, e)) for e in getattr(added, kind)]
+            names = ", ".join(name for name, missing in left if name and missing)
+            lacking = ", ".join(dict.fromkeys(x for _, missing in left for x in missing))
+            raise AlulaError(
+                f"the model of {robot.name!r} lacks {lacking or 'something'}: "
+                f"the task's {f'{kind} {names}'.strip()} refer to it"
+            )
     return spec
 
 
-def _compile(spec: mujoco.MjSpec) -> mujoco.MjModel:
+def _missing(spec: mujoco.MjSpec, element: object) -> list[str]:
+    """What an element refers to and a model does not have, such as `the site 'left_pad'`."""
+    found = []
+    for kind, name in REFERENCES:
+        what, called = getattr(element, kind, kind), getattr(element, name, "")
+        if called:
+            what = what if isinstance(what, str) else mujoco.mju_type2Str(int(what))
+            if getattr(spec, what.removeprefix("x"))(called) is None:
+                found.append(f"the {what.removeprefix('x')} {called!r}")
+    return found
+
+
+def compile_spec(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """The compiled model.
+
+    Raises:
+        ValueError: it does not compile, or has a number that is not finite, which MuJoCo lets pass.
+    """
     with warnings.catch_warnings():
         # It warns of names without prefix that may not be saved well; nothing is saved.
         warnings.simplefilter("ignore")
-        return spec.compile()
+        model = spec.compile()
+    numbers = {name: getattr(part, name) for part in (model, model.opt) for name in dir(part)}
+    arrays = {k: x for k, x in numbers.items() if isinstance(x, float | np.ndarray)}
+    broken = [name for name, values in arrays.items() if not np.isfinite(values).all()]
+    if broken:
+        raise ValueError(f"not finite are numbers of {', '.join(broken)}")
+    return model
 
 
-def _as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:
-    order = _actuators(_compile(spec), robot)
+def as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:
+    """Put a motor, whose control is its joint's effort, in the place of each of the robot's actuators."""
+    order = _actuators(compile_spec(spec), robot)
     for k, effort in zip(order, robot.effort_max, strict=True):
         actuator = spec.actuators[k]
         actuator.set_to_motor()
+        actuator.actlimited, actuator.actrange = False, [0.0, 0.0]
         actuator.gear = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
         actuator.ctrllimited = True
         actuator.ctrlrange = [-effort, effort]
@@ -99,7 +148,8 @@ def _as_motors(spec: mujoco.MjSpec, robot: Arm) -> None:
 def _delay_and_lag(spec: mujoco.MjSpec, config: ArmSimConfig) -> None:
     random = config.randomization
     for actuator in spec.actuators:
-        if random.actuator_lag[1] > 0.0:
+        # One that integrates stays as it is, to be refused.
+        if random.actuator_lag[1] > 0.0 and int(actuator.dyntype) in (NO_STATE, *FILTERS):
             # da/dt = (u - a) / lag, solved exactly over each physics step
             actuator.dyntype = mujoco.mjtDyn.mjDYN_FILTEREXACT
             actuator.dynprm[0] = random.actuator_lag[1]
@@ -108,7 +158,7 @@ def _delay_and_lag(spec: mujoco.MjSpec, config: ArmSimConfig) -> None:
             actuator.nsample = 1 + round(random.actuator_delay[1] / spec.option.timestep)
 
 
-def _moved_by(model: mujoco.MjModel, actuator: int) -> dict[str, float]:
+def moved_by(model: mujoco.MjModel, actuator: int) -> dict[str, float]:
     """The joints that an actuator moves, and how much of its length a unit of each makes; none where it is another
     kind of actuator.
     """
@@ -129,13 +179,19 @@ def _moved_by(model: mujoco.MjModel, actuator: int) -> dict[str, float]:
 
 def _actuators(model: mujoco.MjModel, robot: Arm) -> list[int]:
     """The actuator of each joint (J)."""
-    moved = [_moved_by(model, k) for k in range(model.nu)]
+    moved = [moved_by(model, k) for k in range(model.nu)]
     order = []
     for joint in robot.joint_names:
         mine = [k for k, joints in enumerate(moved) if joint in joints]
         if len(mine) != 1:
             raise AlulaError(
                 f"joint {joint!r} of {robot.name!r} has {len(mine)} actuators in its model; allowed: 1"
+            )
+        if mine[0] in order:
+            other = robot.joint_names[order.index(mine[0])]
+            raise AlulaError(
+                f"joints {other!r} and {joint!r} of {robot.name!r} share the actuator "
+                f"{model.actuator(mine[0]).name or mine[0]!r}; allowed: one of them in joint_names"
             )
         order += mine
     if len(set(order)) < model.nu:
@@ -145,6 +201,17 @@ def _actuators(model: mujoco.MjModel, robot: Arm) -> list[int]:
             f"allowed: those that move {', '.join(robot.joint_names)}"
         )
     return order
+
+
+def _check_chain(model: mujoco.MjModel, robot: Arm) -> None:
+    """The robot's joints alone may move its tool."""
+    body = int(model.site(robot.tool).bodyid[0])
+    while body:
+        first = model.body_jntadr[body]
+        for k in range(first, first + model.body_jntnum[body]):
+            if model.joint(k).name not in robot.joint_names:
+                raise off_the_list(robot, model.joint(k).name, robot.tool)
+        body = int(model.body_parentid[body])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +242,11 @@ class Joints:
         """Places in ctrl (J)."""
         self.scale, self.offset = np.ones(len(ids)), np.zeros(len(ids))
         """A command's control is offset + scale * command (J)."""
-        if config.action != "joint_torque":
+        self.servos = config.action != "joint_torque"
+        """Whether the actuators are servos of positions, else motors."""
+        if self.servos:
             self._read_servos(model, robot)
+        self._check_limits(model, robot, ids)
         self.mimics = find_mimics(model, self.qpos)
         """Joints that equalities hold to one of these."""
         act, first = model.actuator_actadr[self.ctrl], model.actuator_historyadr[self.ctrl]
@@ -197,14 +267,36 @@ class Joints:
             gain, bias = model.actuator_gainprm[k], model.actuator_biasprm[k]
             fixed = model.actuator_gaintype[k] == FIXED
             affine = model.actuator_biastype[k] == AFFINE
-            if not (fixed and affine and gain[0] != 0.0 and bias[1] < 0.0):
+            # Behind an integrator a control is a speed.
+            direct = model.actuator_dyntype[k] in (NO_STATE, *FILTERS)
+            if not (fixed and affine and direct and gain[0] != 0.0 and bias[1] < 0.0):
                 raise AlulaError(
                     f"the actuator of joint {name!r} of {robot.name!r} is no position servo; "
                     "allowed: position servos, or the action joint_torque"
                 )
             # At rest 0 = gain u + b0 + b1 length; joints of one tendon move alike.
-            length = sum(_moved_by(model, int(k)).values())
+            length = sum(moved_by(model, int(k)).values())
             self.scale[j], self.offset[j] = -bias[1] * length / gain[0], -bias[0] / gain[0]
+
+    def _check_limits(self, model: mujoco.MjModel, robot: Arm, ids: list[int]) -> None:
+        """The model must let the joints go wherever the robot file does."""
+        limits = zip(robot.joint_names, robot.position_low, robot.position_high, strict=True)
+        for j, (name, low, high) in enumerate(limits):
+            k = self.ctrl[j]
+            joint = model.jnt_range[ids[j]]
+            # Controls back to positions.
+            servo = np.sort((model.actuator_ctrlrange[k] - self.offset[j]) / self.scale[j])
+            checks = (
+                ("range of the joint", model.jnt_limited[ids[j]], joint, LIMIT_ERROR),
+                ("ctrlrange of the servo", self.servos and model.actuator_ctrllimited[k], servo, SERVO_ERROR),
+            )  # fmt: skip
+            for what, limited, found, error in checks:
+                slack = error * (high - low)
+                if limited and (low < found[0] - slack or high > found[1] + slack):
+                    raise AlulaError(
+                        f"limits of joint {name!r} of {robot.name!r} are {low:g} to {high:g}; allowed: within "
+                        f"{found[0]:g} to {found[1]:g}, the {what} in its model"
+                    )
 
 
 def joint_equalities(model: mujoco.MjModel) -> list[tuple[int, int, float, float]]:

@@ -361,3 +361,6 @@ def test_a_gripper_may_have_a_scale_of_its_own():
     assert plain[0] == own[0] == pytest.approx(0.02175)
     assert plain[-1] == pytest.approx(0.0005)
     assert own[-1] == pytest.approx(0.008)
+    # No gripper has eight times its largest force.
+    torque = ArmSimConfig(action="joint_torque", action_scale=0.5, gripper_scale=8.0)
+    np.testing.assert_allclose(torque.action_size(robot), 0.5 * np.array(robot.effort_max))

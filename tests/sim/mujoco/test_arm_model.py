@@ -4,15 +4,16 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from alula.errors import AlulaError
 from alula.robots.arm import Arm, load_arm
-from alula.sim.arm_config import ArmSimConfig
+from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
-from alula.tasks import lift, reach
+from alula.tasks import insert, lift, push, reach
 
 FOREIGN = """
 <mujoco model="foreign">
@@ -169,7 +170,7 @@ def test_torques_reach_the_joint_that_is_named(foreign: Arm) -> None:
         ('type="capsule" fromto="0 0 0 0.3 0 0" size="0.03" mass="2"', 'mass="0"',
          "the model of 'foreign' does not compile: "),
         ('<site name="left_pad"/>', "",
-         "the model of 'foreign' does not compile: it lacks what the task's sensors left_force refer to"),
+         "the model of 'foreign' lacks the site 'left_pad': the task's sensors left_force refer to it"),
         ('<site name="grip" pos="0.3 0 0"/>', "",
          "robot 'foreign': model is one without these sites; allowed: grip or flange"),
         ('<position name="second" joint="pitch" kp="500" kv="50"/>', "",
@@ -193,6 +194,63 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+COVER = '<body><inertial pos="0 0 0" mass="1" diaginertia="1 1 1"/></body>'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('mass="1" diag', 'mass="nan" diag', "not finite are numbers of .*body_mass"),
+        ('<joint damping="1"', '<joint damping="nan"', "not finite are numbers of .*dof_damping"),
+        ('integrator="implicitfast"', 'gravity="0 0 nan"', "not finite are numbers of .*gravity"),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_arm_has_are_refused(foreign: Arm, old: str, new: str, text: str) -> None:
+    """MuJoCo compiles them, and the arm diverges."""
+    arm = changed(foreign, '<joint name="yaw"', COVER + '<joint name="yaw"')
+    with pytest.raises(AlulaError, match=f"the model of 'foreign' does not compile: {text}"):
+        MujocoArm(changed(arm, old, new), reach, QUIET, 2)
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.02])
+@pytest.mark.parametrize(
+    "actuator",
+    ['<intvelocity joint="pitch" kp="500" kv="50" actrange="-3 3"/>',
+     '<general joint="pitch" dyntype="integrator" gainprm="500" biastype="affine" biasprm="0 -500 -50"/>'],
+)  # fmt: skip
+def test_what_integrates_its_control_is_no_position_servo(
+    foreign: Arm, actuator: str, lag: float
+) -> None:
+    arm = changed(foreign, '<position name="second" joint="pitch" kp="500" kv="50"/>', actuator)
+    config = replace(QUIET, randomization=ArmRandomization(actuator_lag=(lag, lag)))
+    with pytest.raises(AlulaError, match="joint 'pitch' of 'foreign' is no position servo"):
+        MujocoArm(arm, reach, config, 2)
+    # A motor takes its place.
+    MujocoArm(arm, reach, replace(config, action="joint_torque"), 2)
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        (push, "the model of 'ur5e' lacks the body 'panda_hand': the task's sensors push_force_w refer to it"),
+        (insert, "the model of 'ur5e' lacks the body 'panda_hand', the body 'panda_leftfinger', the body "
+         "'panda_rightfinger': the task's excludes refer to it"),
+        (lift, "the model of 'ur5e' lacks the site 'left_pad', the site 'right_pad': the task's sensors "
+         "left_force, right_force refer to it"),
+    ],
+)  # fmt: skip
+def test_what_a_task_needs_and_an_arm_lacks_is_named(task: ModuleType, text: str) -> None:
+    with pytest.raises(AlulaError, match="^" + text):
+        MujocoArm(load_arm("ur5e"), task, QUIET, 2)
+
+
+def test_another_error_is_told_as_it_is(foreign: Arm) -> None:
+    """Not as a model that does not compile."""
+    arm = changed(foreign, '<position name="second" joint="pitch" kp="500" kv="50"/>', "")
+    with pytest.raises(AlulaError, match=r"^joint 'pitch' of 'foreign' has 0 actuators"):
+        MujocoArm(arm, reach, replace(QUIET, action="joint_torque"), 2)
+
+
 def test_an_actuator_of_no_joint_of_the_robot_is_refused(foreign: Arm) -> None:
     fewer = {
         name: getattr(foreign, name)[:2]
@@ -200,6 +258,51 @@ def test_an_actuator_of_no_joint_of_the_robot_is_refused(foreign: Arm) -> None:
     }  # fmt: skip
     with pytest.raises(AlulaError, match="actuator 'hand' of 'foreign' moves none of its joints"):
         MujocoArm(replace(foreign, **fewer), lift, QUIET, 2)
+
+
+def test_two_joints_of_one_actuator_are_refused(foreign: Arm) -> None:
+    """The action of one of them would do nothing."""
+    both = {
+        name: (*getattr(foreign, name), getattr(foreign, name)[2])
+        for name in ("position_low", "position_high", "velocity_max", "effort_max", "home")
+    }
+    arm = replace(foreign, joint_names=(*foreign.joint_names, "right_finger"), **both)
+    text = "joints 'left_finger' and 'right_finger' of 'foreign' share the actuator 'hand'; allowed: one"
+    for action in ("joint_position_delta", "joint_torque"):
+        with pytest.raises(AlulaError, match=text):
+            MujocoArm(arm, reach, replace(QUIET, action=action), 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('range="-90 90"', 'range="-90 80"',
+         "limits of joint 'pitch' of 'foreign' are -1.5 to 1.5; allowed: within -1.5708 to 1.39626, the range of the joint"),
+        ('gear="2"', 'gear="2" ctrlrange="-4 3.8"',
+         "limits of joint 'yaw' of 'foreign' are -2 to 2; allowed: within -2 to 1.9, the ctrlrange of the servo"),
+        ('ctrlrange="0 255"', 'ctrlrange="0 127.5"',
+         "limits of joint 'left_finger' of 'foreign' are 0 to 0.04; allowed: within 0 to 0.02, the ctrlrange of the servo"),
+    ],
+)  # fmt: skip
+def test_limits_wider_than_the_models_are_refused(
+    foreign: Arm, old: str, new: str, text: str
+) -> None:
+    with pytest.raises(AlulaError) as error:
+        MujocoArm(changed(foreign, old, new), reach, QUIET, 2)
+    assert str(error.value) == text + " in its model"
+
+
+def test_a_joint_of_nobodys_that_moves_the_tool_is_refused(foreign: Arm) -> None:
+    """Also one that an equality ties to another: the robot would be computed without it."""
+    tied = changed(foreign, '<site name="grip" pos="0.3 0 0"/>', """
+        <body name="wrist" pos="0.3 0 0"><joint name="roll"/><geom type="sphere" size="0.01" mass="0.1"/>
+          <body name="hand"><geom size="0.01" mass="0.1"/><site name="grip" pos="0 0 0.1"/></body>
+        </body>""")  # fmt: skip
+    tied = changed(tied, "<equality>", '<equality><joint joint1="roll" joint2="pitch"/>')
+    with pytest.raises(
+        AlulaError, match="joint 'roll' of robot 'foreign' moves the site 'grip' and is"
+    ):
+        MujocoArm(tied, reach, QUIET, 2)
 
 
 @pytest.mark.parametrize("missing", [{"home": ()}, {"model": ""}])
