@@ -52,7 +52,7 @@ def test_a_failed_check_is_named_and_makes_the_exit_code_1(monkeypatch, tmp_path
     ("command", "says"),
     [
         (CheckSim(back_end="mujoco", robot="ur5e", task="hover"), "task hover is not for robot ur5e"),
-        (CheckSim(back_end="mujoco", robot="ur5e", task="lift"), "the model of 'ur5e' does not compile"),
+        (CheckSim(back_end="mujoco", robot="ur5e", task="lift"), "the model of 'ur5e' lacks the site 'left_pad'"),
         (CheckSim(back_end="multirotor", robot="panda"), "multirotor flies multirotors"),
         (CheckSim(back_end="mujoco-warp", robot="x500"), "mujoco-warp moves arms"),
         (CheckSim(back_end="multirotor", robot="nobody"), "nobody"),

@@ -193,8 +193,10 @@ def check_kind(policy: Policy, robot: Multirotor | Arm | None) -> None:
     """Refuse to fly an arm's policy, or to move an arm by one that flies; None fits both.
 
     Raises:
-        AlulaError: the robot is of the other kind.
+        AlulaError: the robot is of the other kind, or the task unknown.
     """
+    if robot is None:
+        return
     kind, other = (
         ("an arm", Multirotor)
         if is_arm_task(policy_task(policy.contract))
