@@ -221,12 +221,10 @@ def _arm_case(back_end: BackEnd, robot: Arm, task: ModuleType) -> Case:
     case = ArmCase(build=build, robot=robot, task=task, config=ARM, tolerance=tolerance)
     try:
         case.make(N)
-    except AlulaError:
-        # A robot that the task is not for is bad input, and no finding of every check.
-        raise
-    except Exception:
-        # Anything else is a finding, which the checks state.
-        return case
+    except Exception as e:
+        # A robot that the task is not for is bad input; anything else is a finding, which the checks state.
+        if isinstance(e, AlulaError):
+            raise
     return case
 
 

@@ -20,6 +20,7 @@ from alula.errors import AlulaError
 from alula.robots.arm import Arm
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.mujoco.arm_model import Joints, as_motors, compile_spec, moved_by
+from alula.sim.mujoco.physics import keep_quiet
 
 Controller = Literal["forward_position", "forward_velocity", "forward_effort", "joint_trajectory"]
 """Which controller is active."""
@@ -112,7 +113,7 @@ class SimArm:
         data.qpos[joints.qpos] = self.target
         if not self._efforts:
             # As if it had been commanded for long, filters and delays included.
-            control = self._control()
+            control = self._joints.control(self.target)
             data.ctrl[joints.ctrl] = control
             data.act[joints.act] = control[joints.act_joint]
             data.history[joints.history] = control[joints.history_joint]
@@ -126,10 +127,6 @@ class SimArm:
         if q.shape != self._low.shape or (q < self._low).any() or (q > self._high).any():
             raise AlulaError(f"start is {start}; allowed: {len(self._low)} positions in the limits")
         return q
-
-    def _control(self) -> np.ndarray:
-        """Controls that send the servos to their set-point (J)."""
-        return self._joints.offset + self._joints.scale * self.target
 
     @property
     def position(self) -> np.ndarray:
@@ -198,7 +195,7 @@ class SimArm:
             self._wanted = np.array([np.interp(self.time, at, column) for column in points.T])
         move = np.clip(self._wanted - self.target, -self._reach, self._reach)
         self.target = np.clip(self.target + move, self._low, self._high)
-        self._data.ctrl[self._joints.ctrl] = self._control()
+        self._data.ctrl[self._joints.ctrl] = self._joints.control(self.target)
 
     def measure(self, now: float) -> dict[str, Sample]:
         """What the sensors tell now [s]: samples by name with noise and age; empty where nothing is to be sent."""
@@ -246,9 +243,7 @@ def build_model(arm: Arm, *, motors: bool = False) -> mujoco.MjModel:
     """
     if not arm.model:
         raise AlulaError(f"robot {arm.name!r} has no model; allowed: an MJCF file named in it")
-    # What goes wrong is reported here; MuJoCo would write a MUJOCO_LOG.TXT into the working directory.
-    if mujoco.get_mju_user_warning() is None:
-        mujoco.set_mju_user_warning(lambda message: None)
+    keep_quiet()
     try:
         spec = mujoco.MjSpec.from_string(arm.model)
         model = compile_spec(spec)

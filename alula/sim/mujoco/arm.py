@@ -227,11 +227,7 @@ class MujocoArm:
         q = self._physics.qpos[:, self._joints.qpos]
         target = np.clip(self._target + step, q - LEASH, q + LEASH)
         self._target = np.clip(target, self._low, self._high)
-        self._physics.ctrl[:, self._joints.ctrl] = self._control(self._target)
-
-    def _control(self, target: np.ndarray) -> np.ndarray:
-        """Controls that send the servos to joint positions [rad or m] (n, J)."""
-        return self._joints.offset + self._joints.scale * target
+        self._physics.ctrl[:, self._joints.ctrl] = self._joints.control(self._target)
 
     def _advance(self) -> np.ndarray:
         """Physics for one policy step; which environments were lost [N], brought back to rest at home."""
@@ -268,7 +264,7 @@ class MujocoArm:
             physics.qpos[ids, at : at + 7] = pose
         self._target[ids] = joint_position
         torque = self.config.action == "joint_torque"
-        control = 0.0 * joint_position if torque else self._control(joint_position)
+        control = 0.0 * joint_position if torque else self._joints.control(joint_position)
         physics.ctrl[ids[:, None], joints.ctrl] = control
         physics.act[ids[:, None], joints.act] = control[:, joints.act_joint]
         physics.history[ids[:, None], joints.history] = control[:, joints.history_joint]

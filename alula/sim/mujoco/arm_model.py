@@ -278,6 +278,10 @@ class Joints:
             length = sum(moved_by(model, int(k)).values())
             self.scale[j], self.offset[j] = -bias[1] * length / gain[0], -bias[0] / gain[0]
 
+    def control(self, target: np.ndarray) -> np.ndarray:
+        """Controls that send the servos to joint positions [rad or m] (..., J)."""
+        return self.offset + self.scale * target
+
     def _check_limits(self, model: mujoco.MjModel, robot: Arm, ids: list[int]) -> None:
         """The model must let the joints go wherever the robot file does."""
         limits = zip(robot.joint_names, robot.position_low, robot.position_high, strict=True)
