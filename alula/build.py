@@ -229,6 +229,7 @@ def build_environments(
         simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True, threads=threads)
         return simulator, {
             "n_actions": len(sim.action_size(robot)),
+            "parameters": simulator.n_parameters,
             "assisting_actions": sim.assisting_actions,
             "base": build_base(preset, robot, task),
         }

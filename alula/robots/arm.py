@@ -27,9 +27,6 @@ from alula.robots.files import find_robot, read_table, read_text, shipped
 MAX_JOINTS = 64
 TOOLS = ("grip", "flange")
 """Sites of a model; the first that it has is the tool."""
-LEASH = 0.2
-"""Targets that actions move step by step stay this close to the measured positions, so that a blocked arm does not wind
-up: in simulation and on the robot [rad or m]."""
 BY_JOINT: dict[str, tuple[str, ...]] = {
     "position_low": ("rad", "m", "rad or m"),
     "position_high": ("rad", "m", "rad or m"),

@@ -52,6 +52,8 @@ MOVED = 0.01
 """A box this far from where it started has been moved [m]."""
 BEHIND = 0.065
 """The closed hand is to be so far behind the box's middle, seen from the target [m]: about where it touches it."""
+HARD = 50.0
+"""A push that costs most of what pushes can cost [N]; the box slides under 1.2 N."""
 LOST = 0.4
 """A box this far from the middle of AREA is out of reach [m]."""
 DOWN = (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -122,11 +124,11 @@ def privileged(scene: Scene) -> np.ndarray:
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Closeness of the tool to its place behind the box, of box and target, an upright hand, smooth actions [N].
+    """Closeness of the tool to its place behind the box, of box and target, an upright and gentle hand, smooth actions [N].
 
     ::
 
-        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.2 z_z + 2 c(5 e) + arrived - 0.005 |a - a_before|^2
+        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.2 z_z + 2 c(5 e) + arrived - 0.5 tanh(F / HARD) - 0.005 |a - a_before|^2
         c(x) = 1 - tanh(x);  e = |box - target|;  arrived = e < 5 cm;  z_z: height of the tool's axis, -1 straight down
         d = |tool - behind|, 0 where the box has arrived;  behind: BEHIND the box's middle on the line from the target
     """
@@ -137,8 +139,13 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
     d = np.linalg.norm(to_object(scene) - BEHIND * ahead, axis=1) * ~arrived
     behind = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
     upright = -rot_from_quat(s["tool_quat_w"])[:, 2, 2]
-    change = ((action - previous) ** 2).sum(1)
-    return behind + 0.2 * upright + 2.0 * (1.0 - np.tanh(5.0 * e)) + arrived - 0.005 * change
+    price = 0.5 * np.tanh(_force(scene) / HARD) + 0.005 * ((action - previous) ** 2).sum(1)
+    return behind + 0.2 * upright + 2.0 * (1.0 - np.tanh(5.0 * e)) + arrived - price
+
+
+def _force(scene: Scene) -> np.ndarray:
+    """Of the hand on the box [N] (N)."""
+    return np.linalg.norm(scene.sensor["push_force_w"], axis=1)
 
 
 def failed(scene: Scene) -> np.ndarray:
@@ -148,9 +155,13 @@ def failed(scene: Scene) -> np.ndarray:
 
 
 def measures(scene: Scene) -> dict[str, np.ndarray]:
-    """`error`: distance of the box from its target [m]; `moved`: from where it started [m] (N)."""
+    """`error`: distance of the box from its target [m]; `moved`: from where it started [m]; `force`: of the hand on it [N] (N)."""
     moved = scene.sensor["object_position_w"] - scene.goal["start_w"]
-    return {"error": np.linalg.norm(to_goal(scene), axis=1), "moved": np.linalg.norm(moved, axis=1)}
+    return {
+        "error": np.linalg.norm(to_goal(scene), axis=1),
+        "moved": np.linalg.norm(moved, axis=1),
+        "force": _force(scene),
+    }
 
 
 def succeeded(scene: Scene) -> np.ndarray:

@@ -122,6 +122,9 @@ class PpoConfig:
     """Bound on the global norm of the gradient."""
     history_weight: float = 0.05
     """Size of a vehicle's normalised past actions beside the other inputs [-]; an arm's have full size."""
+    parameter_weight: float = 0.1
+    """Size of the normalised parameters drawn for an arm's episode beside what else the critic sees [-]; a vehicle's have full
+    size."""
     initial_std: float = 0.5
     """Standard deviation of the first actions [-]."""
     observation_clip: float = 10.0
@@ -150,6 +153,7 @@ class PpoConfig:
             "value_weight": (0.0, 100.0),
             "max_grad_norm": (1e-9, 1e9),
             "history_weight": (0.0, 1.0),
+            "parameter_weight": (0.0, 1.0),
             "initial_std": (1e-3, 10.0),
             "observation_clip": (1e-3, 1e6),
             "assisted": (0.0, 1.0),
@@ -224,6 +228,9 @@ class SacConfig:
     """Critics that learn mean and spread of the return (DSAC-T) instead of the mean alone."""
     history_weight: float = 0.05
     """Size of a vehicle's normalised past actions beside the other inputs [-]; an arm's have full size."""
+    parameter_weight: float = 0.1
+    """Size of the normalised parameters drawn for an arm's episode beside what else the critic sees [-]; a vehicle's have full
+    size."""
     observation_clip: float = 10.0
     """Bound of a normalised observation."""
     privileged: bool = True
@@ -257,6 +264,7 @@ class SacConfig:
             # what actions within -1 and 1 can have
             "target_entropy": (-100.0, math.log(2.0)),
             "history_weight": (0.0, 1.0),
+            "parameter_weight": (0.0, 1.0),
             "observation_clip": (1e-3, 1e6),
         }
         _check_bounds(self, bounds)

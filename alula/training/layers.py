@@ -136,6 +136,17 @@ class Normalizer:
         made.weight[size - past_actions :] = config.history_weight
         return made
 
+    @classmethod
+    def of_critic(
+        cls, size: int, config: PpoConfig | SacConfig, parameters: int, device: str
+    ) -> "Normalizer":
+        """That of what critics see, whose last columns are the parameters of the episode if the critics are privileged."""
+        made = cls(size, config.observation_clip, device=device)
+        if config.privileged:
+            # At full weight many columns that stay through an episode are its name, and its return is learned by heart.
+            made.weight[size - parameters :] = config.parameter_weight
+        return made
+
     @property
     def std(self) -> Tensor:
         """Spread [size], at least LEAST_STD."""

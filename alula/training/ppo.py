@@ -120,6 +120,7 @@ class PpoLearner:
         first_action: float = 0.0,
         scale: Sequence[float] = (),
         past_actions: int = 0,
+        parameters: int = 0,
         base: Network | None = None,
         assisting_actions: int = 0,
         device: str = "cpu",
@@ -136,6 +137,7 @@ class PpoLearner:
             scale: reciprocal size of the first columns of the actor's observation where it is known; the others'
                 mean and spread are measured.
             past_actions: last columns of the actor's observation that hold past actions.
+            parameters: last columns of the privileged rows that hold parameters drawn for the episode.
             base: frozen policy that the actor corrects (see `training/residual.py`); its normaliser serves both.
             assisting_actions: further actions, which only an `AssistedSimulator` takes (see
                 `PpoConfig.assisted`); the policy does not have them.
@@ -163,7 +165,7 @@ class PpoLearner:
         self.actor_normalizer = Normalizer.of_actor(
             o, config, scale=scale, past_actions=past_actions, base=base, device=device
         )
-        self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
+        self.critic_normalizer = Normalizer.of_critic(q, config, parameters, device)
         self.value_normalizer = Normalizer(1, math.inf, device=device)
         self._draw_apart()
         # A look around, so that the first rollout is seen in the right proportions.

@@ -126,6 +126,7 @@ class SacLearner:
         first_action: float = 0.0,
         scale: Sequence[float] = (),
         past_actions: int = 0,
+        parameters: int = 0,
         base: Network | None = None,
         device: str = "cpu",
     ) -> None:
@@ -140,6 +141,7 @@ class SacLearner:
             scale: reciprocal size of the first columns of the actor's observation where it is known; the others'
                 mean and spread are measured.
             past_actions: last columns of the actor's observation that hold past actions.
+            parameters: last columns of the privileged rows that hold parameters drawn for the episode.
             base: frozen policy that the actor corrects (see `training/residual.py`); its normaliser serves both.
             device: where networks and replay lie.
         """
@@ -177,7 +179,7 @@ class SacLearner:
         self.actor_normalizer = Normalizer.of_actor(
             o, config, scale=scale, past_actions=past_actions, base=base, device=device
         )
-        self.critic_normalizer = Normalizer(q, config.observation_clip, device=device)
+        self.critic_normalizer = Normalizer.of_critic(q, config, parameters, device)
         n_privileged = q if config.privileged else 0
         self.replay = Replay(
             config.replay_size, o, n_privileged, n_actions,

@@ -20,8 +20,9 @@ from alula.frames import quat_from_rot, rotation_between
 from alula.policies.network import Network
 from alula.policies.onnx_file import load_policy, write_policy
 from alula.presets import get_preset
-from alula.robots.arm import LEASH, load_arm
+from alula.robots.arm import load_arm
 from alula.robots.kinematics import Kinematics
+from alula.robots.target_steps import LEASH
 from alula.sim.mujoco.arm import MujocoArm
 from alula.tasks import reach
 
@@ -63,9 +64,11 @@ def test_the_joints_are_sent_where_the_simulator_sent_them(action):
     simulator.reset(0)
     robots = [JointTargets(PANDA, action, DT) for _ in range(3)]
     rng, mean = np.random.default_rng(0), np.zeros((3, simulator.n_actions), np.float32)
-    for _ in range(150):
+    for t in range(150):
         # Random, and slow enough for the servos
         mean += 0.1 * (rng.uniform(-0.5, 0.5, mean.shape) - mean).astype(np.float32)
+        if t == 75:  # struck: the first joint is further from its target than the leash
+            simulator._physics.qpos[:, 0] += 0.3
         measured = simulator.scene.joint_position
         simulator.step(mean)
         for k, robot in enumerate(robots):

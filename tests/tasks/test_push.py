@@ -50,9 +50,11 @@ def test_rows_and_entries_fit_together():
     assert build_task("push") is push
 
 
-def reward_of(tool, box, goal, change=0.0) -> np.ndarray:
+def reward_of(tool, box, goal, change=0.0, force=0.0) -> np.ndarray:
     """Of one arm whose hand points straight down, worth 0.2."""
-    return push.reward(scene(tool, box, goal), np.full((1, 8), change), np.zeros((1, 8)))
+    s = scene(tool, box, goal)
+    s.sensor["push_force_w"] = np.array([[0.6 * force, 0.0, -0.8 * force]])
+    return push.reward(s, np.full((1, 8), change), np.zeros((1, 8)))
 
 
 def test_the_reward_by_hand():
@@ -67,6 +69,8 @@ def test_the_reward_by_hand():
     there = 0.95 + 2.0 * 0.8026247 + 1.0
     for tool in ((0.4, 0.1, 0.3), (0.5, 0.16, 0.02)):
         assert reward_of(tool, (0.5, 0.16, 0.02), goal) == pytest.approx(there, abs=1e-6)
+    # 100 N on the box, tanh 2
+    assert reward_of((0.5, 0.16, 0.02), (0.5, 0.16, 0.02), goal, force=100.0) == pytest.approx(there - 0.4820138, abs=1e-6)  # fmt: skip
     # at the target itself there is no way ahead
     assert reward_of((0.5, 0.2, 0.1), goal, goal) == pytest.approx(3.95)
 
@@ -87,6 +91,7 @@ def test_success_and_failures(box, ok, kind, ended):
     assert push.failed(s).tolist() == [ended]
     assert [k for k, v in push.failures(s).items() if v[0]] == ([] if kind is None else [kind])
     assert push.measures(s)["error"][0] == pytest.approx(abs(box[1] - 0.2))
+    assert push.measures(s)["force"][0] == pytest.approx(20.0)
 
 
 def test_starts_are_in_range():

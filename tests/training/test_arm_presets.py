@@ -1,6 +1,7 @@
 """Presets of arms: what their learners begin with."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,3 +67,29 @@ def test_a_policy_faster_than_its_robot_is_refused_before_it_is_trained():
     with pytest.raises(AlulaError, match=r"sim.control_dt is 0.02 s; allowed: at least 0.05"):
         build_learner(preset, robot, 0)
     build_learner(preset, replace(robot, control_dt=0.02), 0)
+
+
+@pytest.mark.parametrize("algo", [PpoConfig(n_envs=4), SacConfig(n_envs=4, warmup_steps=8)])
+def test_an_episodes_parameters_speak_softly_to_critics(algo):
+    """The last columns of what critics see stay through an episode, and weigh a tenth; nothing else does either."""
+    preset = replace(get_preset("panda-reach"), algo=replace(algo, parameter_weight=0.1))
+    learner: Any = build_learner(preset, build_robot(preset), 0)
+    simulator: MujocoArm = learner.simulator
+    simulator.reset(1)
+    rows, rng = [], np.random.default_rng(0)
+    for _ in range(5):
+        action = rng.uniform(-1.0, 1.0, (4, simulator.n_actions))
+        rows.append(simulator.step(action).privileged)
+    drawn = simulator.n_parameters
+    assert drawn > 20
+    stays = np.ptp(rows, axis=0).max(axis=0) == 0.0
+    # Goals stay too, but come as what is left to them.
+    assert stays[-drawn:].all()
+    assert not stays[:-drawn].any()
+    # The age of the measurements, 0 or 1 steps, comes first.
+    np.testing.assert_array_equal(rows[0][:, -drawn], simulator._delay)
+    weight = learner.critic_normalizer.weight.numpy()
+    np.testing.assert_array_equal(weight, np.where(stays, np.float32(0.1), 1.0))
+    blind = replace(preset, algo=replace(algo, privileged=False))
+    seeing_no_more: Any = build_learner(blind, build_robot(preset), 0)
+    assert (seeing_no_more.critic_normalizer.weight == 1.0).all()

@@ -16,12 +16,13 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from alula.deploy_ros2.adapters.interface import Timing
 from alula.deploy_ros2.adapters.multirotor import NEWEST
-from alula.deploy_ros2.joint_targets import STEPS, JointTargets
+from alula.deploy_ros2.joint_targets import JointTargets
 from alula.deploy_ros2.node_config import NodeConfig
 from alula.deploy_ros2.observation import joint_order, rotation
 from alula.deploy_ros2.samples import OBJECT, REFERENCES, Reference, Sample
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
+from alula.robots.target_steps import STEPS
 
 if TYPE_CHECKING:
     from alula.deploy_ros2.runner import PolicyRunner

@@ -9,8 +9,8 @@ import mujoco
 import numpy as np
 
 from alula.errors import AlulaError
-from alula.robots.arm import LEASH, Arm
-from alula.robots.inverse_kinematics import ToolSteps
+from alula.robots.arm import Arm
+from alula.robots.target_steps import TargetSteps
 from alula.sim.arm_config import ArmSimConfig
 from alula.sim.arm_scene import OBJECT, Scene, Start
 from alula.sim.mujoco.arm_model import Edit, Joints, build_arm_model
@@ -74,10 +74,8 @@ class MujocoArm:
         self._randomizer = Randomizer(self._physics, self.model, n_envs, config.randomization)
         self._still = mujoco.MjData(self.model)
         self._tool = self.model.site(robot.tool).id
-        self._low, self._high = np.array(robot.position_low), np.array(robot.position_high)
         self._scale = config.action_size(robot)
-        moves_tool = config.action == "end_effector_delta"
-        self._tool_steps = ToolSteps(robot, config.control_dt) if moves_tool else None
+        self._target_steps = TargetSteps(robot, config.action, config.control_dt)
         noise = [np.full(e.size, e.noise, np.float32) for e in task.entries(robot)]
         self._noise = np.float32(config.noise) * np.concatenate(noise)
         self._sensors = {
@@ -109,6 +107,11 @@ class MujocoArm:
     def n_actions(self) -> int:
         """Number of actions A + P."""
         return len(self._scale) + self.config.assisting_actions
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of last columns of the privileged rows that hold what was drawn for the episode."""
+        return self._randomizer.privileged.shape[1] + 1
 
     def _find_object(self) -> int:
         try:
@@ -217,16 +220,12 @@ class MujocoArm:
 
     def _command(self, action: np.ndarray) -> None:
         """Actions to the actuators' controls."""
-        step = self._scale * action
+        asked = self._scale * action
         if self.config.action == "joint_torque":
-            self._physics.ctrl[:, self._joints.ctrl] = step
+            self._physics.ctrl[:, self._joints.ctrl] = asked
             return
-        if self._tool_steps is not None:
-            step = self._tool_steps.joint_steps(self._target, step)
-        # The target moves, not the measured position: a zero action holds where it was sent.
-        q = self._physics.qpos[:, self._joints.qpos]
-        target = np.clip(self._target + step, q - LEASH, q + LEASH)
-        self._target = np.clip(target, self._low, self._high)
+        position = self._physics.qpos[:, self._joints.qpos]
+        self._target = self._target_steps.moved(self._target, asked, position)
         self._physics.ctrl[:, self._joints.ctrl] = self._joints.control(self._target)
 
     def _advance(self) -> np.ndarray:
@@ -326,7 +325,7 @@ class MujocoArm:
         assistance = np.full((len(ids), 1 if self.config.assisting_actions else 0), self.assistance)
         return np.concatenate(
             [true, self.task.privileged(scene), lag, self._past[ids, -1], time_left, assistance,
-             self._randomizer.privileged[ids]],
+             self._delay[ids, None], self._randomizer.privileged[ids]],
             axis=1, dtype=np.float32,
         )  # fmt: skip
 

@@ -20,8 +20,9 @@ from alula.deploy_ros2.adapters.robots import required
 from alula.deploy_ros2.adapters.ros2_control import Ros2ControlAdapter, Ros2ControlConfig
 from alula.deploy_ros2.node_config import NodeConfig
 from alula.errors import AlulaError
-from alula.robots.arm import LEASH, Arm, load_arm
+from alula.robots.arm import Arm, load_arm
 from alula.robots.kinematics import Kinematics
+from alula.robots.target_steps import LEASH
 
 fake = run_path(str(Path(__file__).with_name("fake.py")))
 CONFIG = Ros2ControlConfig()

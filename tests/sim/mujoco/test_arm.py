@@ -13,7 +13,8 @@ import pytest
 from alula.errors import AlulaError
 from alula.evaluation.arm_physics import Setting
 from alula.presets import ARM_RANDOMIZED
-from alula.robots.arm import LEASH, load_arm
+from alula.robots.arm import load_arm
+from alula.robots.target_steps import LEASH
 from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
 from alula.tasks import lift, reach
