@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import (
-    TYPE_CHECKING,
     Any,
     Literal,
     TypeVar,
@@ -27,9 +26,7 @@ from alula.sim.arm_config import ArmSimConfig
 from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
 from alula.sim.protocol import FlightSimulator, Simulator
 from alula.training.config import PpoConfig, SacConfig, ShortHorizonConfig
-
-if TYPE_CHECKING:
-    from alula.training.learner import Learner
+from alula.training.learner import Learner, Spaces
 
 Robot = Multirotor | Arm
 CLONED_FROM = 64
@@ -140,7 +137,7 @@ def build_robot(preset: Preset, name_or_path: str | Path = "") -> Robot:
     return load(name_or_path or preset.robot)
 
 
-def build_learner(preset: Preset, robot: Robot, seed: int, threads: int | None = None) -> "Learner":
+def build_learner(preset: Preset, robot: Robot, seed: int, threads: int | None = None) -> Learner:
     """The preset's learner with the environments it learns from; `threads` simulate, one for each core by default.
 
     Raises:
@@ -154,18 +151,19 @@ def build_learner(preset: Preset, robot: Robot, seed: int, threads: int | None =
             raise AlulaError(f"preset {preset.name}: short-horizon learning is for multirotors")
         return ShortHorizonLearner(robot, task, sim, algo, seed, threads=threads)
     try:
-        simulator, knowledge = build_environments(preset, robot, task, threads)
+        simulator, spaces = build_environments(preset, robot, task, threads)
+        base = build_base(preset, robot, task)
         match algo:
             case PpoConfig():
                 from alula.training.ppo import PpoLearner
 
-                return PpoLearner(simulator, algo, seed, device=algo.device, **knowledge)
+                return PpoLearner(simulator, algo, seed, spaces, base=base, device=algo.device)
             case SacConfig():
-                if knowledge.pop("assisting_actions", 0):
+                if spaces.assisting_actions:
                     raise AlulaError(f"preset {preset.name}: assisting actions are for PPO")
                 from alula.training.sac import SacLearner
 
-                return SacLearner(simulator, algo, seed, **knowledge)
+                return SacLearner(simulator, algo, seed, spaces, base=base)
             case _:
                 assert_never(algo)
     except ImportError:
@@ -210,8 +208,8 @@ def build_base(preset: Preset, robot: Robot, task: ModuleType) -> Network | None
 
 def build_environments(
     preset: Preset, robot: Robot, task: ModuleType, threads: int | None
-) -> tuple[Simulator, dict[str, Any]]:
-    """Environments of a learner in torch, and what it is told of actions and observations."""
+) -> tuple[Simulator, Spaces]:
+    """Environments of a learner in torch, and what is known of them."""
     sim, algo = preset.sim, preset.algo
     device = algo.device if isinstance(algo, PpoConfig) else "cpu"
     if isinstance(robot, Arm) and isinstance(sim, ArmSimConfig):
@@ -227,12 +225,11 @@ def build_environments(
                 f"between two commands that {robot.name!r} takes"
             )
         simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True, threads=threads)
-        return simulator, {
-            "n_actions": len(sim.action_size(robot)),
-            "parameters": simulator.n_parameters,
-            "assisting_actions": sim.assisting_actions,
-            "base": build_base(preset, robot, task),
-        }
+        return simulator, Spaces(
+            n_actions=len(sim.action_size(robot)),
+            assisting_actions=sim.assisting_actions,
+            parameters=simulator.n_parameters,
+        )
     assert isinstance(robot, Multirotor)
     assert isinstance(sim, SimConfig)
     rotors = robot.n_rotors
@@ -243,12 +240,12 @@ def build_environments(
         simulator = cast(Simulator, CudaMultirotor(robot, task, sim, algo.n_envs, device=device))
     else:
         simulator = build_simulator("multirotor", robot, task, sim, algo.n_envs)
-    return simulator, {
-        "n_actions": rotors,
-        "first_action": robot.hover_action,
-        "scale": task.SCALE,
-        "past_actions": sim.history * rotors,
-    }
+    return simulator, Spaces(
+        n_actions=rotors,
+        first_action=robot.hover_action,
+        scale=task.SCALE,
+        past_actions=sim.history * rotors,
+    )
 
 
 def build_contract(

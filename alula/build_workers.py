@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from alula.build import Robot, build_environments, build_task, needs_torch
+from alula.build import Robot, build_base, build_environments, build_task, needs_torch
 from alula.errors import AlulaError
 from alula.presets import Preset
 from alula.training.config import PpoConfig
@@ -47,7 +47,7 @@ def build_share(preset: Preset, robot: Robot, seed: int, workers: "Workers") -> 
     assert isinstance(preset.algo, PpoConfig)
     algo = replace(preset.algo, n_envs=preset.algo.n_envs // workers.count)
     threads = max(1, len(os.sched_getaffinity(0)) // workers.count)
-    simulator, knowledge = build_environments(
-        replace(preset, algo=algo), robot, build_task(preset.task), threads
-    )
-    return PpoLearner(simulator, algo, seed, workers=workers, **knowledge)
+    task = build_task(preset.task)
+    simulator, spaces = build_environments(replace(preset, algo=algo), robot, task, threads)
+    base = build_base(preset, robot, task)
+    return PpoLearner(simulator, algo, seed, spaces, base=base, workers=workers)

@@ -95,6 +95,7 @@ class GymSimulator:
 def train_alula(job: Job, evaluated: Callable[[int, Act], None]) -> None:
     """Train with this package; `evaluated` gets steps and policy where the job wants it."""
     from alula.training.config import PpoConfig, SacConfig
+    from alula.training.learner import Spaces
     from alula.training.ppo import PpoLearner
     from alula.training.sac import SacLearner
 
@@ -106,7 +107,7 @@ def train_alula(job: Job, evaluated: Callable[[int, Act], None]) -> None:
             hidden=(64, 64), critic_hidden=(64, 64), learning_rate=3e-4, gamma=0.99, gae_lambda=0.95, clip=0.2,
             value_weight=1.0, max_grad_norm=0.5, initial_std=1.0, privileged=False,
         )  # fmt: skip
-        learner = PpoLearner(simulator, ppo, job.seed, n_actions=n_actions)
+        learner = PpoLearner(simulator, ppo, job.seed, Spaces(n_actions=n_actions))
     else:
         sac = SacConfig(
             n_envs=1, updates=(job.steps[-1] - WARMUP) // SAC_UPDATE, steps_per_update=SAC_UPDATE, gradient_steps=1,
@@ -114,7 +115,7 @@ def train_alula(job: Job, evaluated: Callable[[int, Act], None]) -> None:
             learning_rate=3e-4, critic_learning_rate=3e-4, gamma=0.99, tau=0.005, privileged=False,
             distributional=job.algo == "dsac-t",
         )  # fmt: skip
-        learner = SacLearner(simulator, sac, job.seed, n_actions=n_actions)
+        learner = SacLearner(simulator, sac, job.seed, Spaces(n_actions=n_actions))
     for steps in job.steps:
         while learner.env_steps < steps:
             learner.update()

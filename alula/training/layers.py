@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from alula.policies.network import Network
 from alula.training.config import PpoConfig, SacConfig
+from alula.training.learner import Spaces
 
 
 class Workers(Protocol):
@@ -122,29 +123,27 @@ class Normalizer:
         cls,
         size: int,
         config: PpoConfig | SacConfig,
-        *,
-        scale: Sequence[float],
-        past_actions: int,
+        spaces: Spaces,
         base: Network | None,
         device: str,
     ) -> "Normalizer":
-        """That of an actor's observations, the base's own if there is one; the rest as the learners' arguments."""
+        """That of an actor's observations, the base's own if there is one."""
         if base is not None:
             return cls.frozen(base.mean, base.scale, base.clip, device)
-        made = cls(size, config.observation_clip, scale, device)
+        made = cls(size, config.observation_clip, spaces.scale, device)
         # The history's many noisy inputs speak together; at full weight they drown the rest.
-        made.weight[size - past_actions :] = config.history_weight
+        made.weight[size - spaces.past_actions :] = config.history_weight
         return made
 
     @classmethod
     def of_critic(
-        cls, size: int, config: PpoConfig | SacConfig, parameters: int, device: str
+        cls, size: int, config: PpoConfig | SacConfig, spaces: Spaces, device: str
     ) -> "Normalizer":
-        """That of what critics see, whose last columns are the parameters of the episode if the critics are privileged."""
+        """That of what critics see, privileged or not."""
         made = cls(size, config.observation_clip, device=device)
         if config.privileged:
             # At full weight many columns that stay through an episode are its name, and its return is learned by heart.
-            made.weight[size - parameters :] = config.parameter_weight
+            made.weight[size - spaces.parameters :] = config.parameter_weight
         return made
 
     @property

@@ -1,12 +1,32 @@
 """What a training run needs of a learner, whichever it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from alula.errors import AlulaError
 from alula.policies.network import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spaces:
+    """What is known of actions, observations and privileged rows before anything is learned."""
+
+    n_actions: int
+    """Number of actions A."""
+    assisting_actions: int = 0
+    """Further actions, which only an `AssistedSimulator` takes; the policy does not have them."""
+    first_action: float = 0.0
+    """Mean action of the untrained policy in (-1, 1)."""
+    scale: Sequence[float] = ()
+    """Reciprocal size of the first columns of the actor's observation where it is known; mean and spread of the others are
+    measured."""
+    past_actions: int = 0
+    """Last columns of the actor's observation that hold past actions."""
+    parameters: int = 0
+    """Last columns of the privileged rows that hold parameters drawn for the episode."""
 
 
 class Statistics(Protocol):

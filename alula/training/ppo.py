@@ -11,7 +11,6 @@ A failure is worth nothing after its end, a time-out is worth the value of its f
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -34,7 +33,7 @@ from alula.training.layers import (
     standardized,
     unsquash,
 )
-from alula.training.learner import check_fits
+from alula.training.learner import Spaces, check_fits
 from alula.training.residual import Corrected
 from alula.training.rollout import Rollout
 
@@ -115,14 +114,9 @@ class PpoLearner:
         simulator: Simulator,
         config: PpoConfig,
         seed: int,
+        spaces: Spaces,
         *,
-        n_actions: int,
-        first_action: float = 0.0,
-        scale: Sequence[float] = (),
-        past_actions: int = 0,
-        parameters: int = 0,
         base: Network | None = None,
-        assisting_actions: int = 0,
         device: str = "cpu",
         workers: Workers = ALONE,
     ) -> None:
@@ -132,28 +126,21 @@ class PpoLearner:
             simulator: N environments with auto-reset; they may take and hand out tensors on `device`.
             config: settings.
             seed: seeds networks, actions and environments.
-            n_actions: number of actions A.
-            first_action: mean action of the untrained policy in (-1, 1).
-            scale: reciprocal size of the first columns of the actor's observation where it is known; the others'
-                mean and spread are measured.
-            past_actions: last columns of the actor's observation that hold past actions.
-            parameters: last columns of the privileged rows that hold parameters drawn for the episode.
+            spaces: what is known of actions and observations.
             base: frozen policy that the actor corrects (see `training/residual.py`); its normaliser serves both.
-            assisting_actions: further actions, which only an `AssistedSimulator` takes (see
-                `PpoConfig.assisted`); the policy does not have them.
             device: where networks and rollouts lie.
             workers: those that learn the same from environments of their own.
         """
         self.config, self.simulator, self._workers = config, simulator, workers
         self.updates_done = self.env_steps = 0
-        self._seed, self._n_actions, self._first_action = seed, n_actions, first_action
+        self._seed, self._spaces, self._n_actions = seed, spaces, spaces.n_actions
         self.device = device
-        acting = self._n_acting = n_actions + assisting_actions
+        acting = self._n_acting = spaces.n_actions + spaces.assisting_actions
         self._random = torch.Generator(device).manual_seed(seed)
         self._assist()
         observation, seen = self._now = self._begin()
         o, q = observation.shape[1], seen.shape[1]
-        bias = 0.0 if base else unsquash(first_action)
+        bias = 0.0 if base else unsquash(spaces.first_action)
         actor = Mlp((o, *config.hidden, acting), self._random, last=0.01, bias=bias)
         self.actor = Corrected(base, actor) if base else actor
         self.critic = Mlp((q, *config.critic_hidden, 1), self._random, last=1.0)
@@ -162,10 +149,8 @@ class PpoLearner:
         self._parameters = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
         self.learning_rate = config.learning_rate
         self._adam = torch.optim.Adam(self._parameters, self.learning_rate, eps=1e-5, fused=True)
-        self.actor_normalizer = Normalizer.of_actor(
-            o, config, scale=scale, past_actions=past_actions, base=base, device=device
-        )
-        self.critic_normalizer = Normalizer.of_critic(q, config, parameters, device)
+        self.actor_normalizer = Normalizer.of_actor(o, config, spaces, base, device)
+        self.critic_normalizer = Normalizer.of_critic(q, config, spaces, device)
         self.value_normalizer = Normalizer(1, math.inf, device=device)
         self._draw_apart()
         # A look around, so that the first rollout is seen in the right proportions.
@@ -176,7 +161,9 @@ class PpoLearner:
         sim = self.simulator
         self._in_tensors = isinstance(sim.reset(self._own_seed()), Tensor)
         # Only a step tells what the critic sees.
-        first = torch.full((sim.n_envs, self._n_acting), self._first_action, device=self.device)
+        first = torch.full(
+            (sim.n_envs, self._n_acting), self._spaces.first_action, device=self.device
+        )
         idle = sim.step(self._given(first))
         return idle.observation, self._critic_sees(idle.privileged, idle.observation)
 

@@ -27,7 +27,6 @@ those of DSAC-T, see `training/distributional.py`.
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,7 +41,7 @@ from alula.training.config import SacConfig
 from alula.training.distributional import XI, distributional_loss
 from alula.training.exploration import Exploration
 from alula.training.layers import Mlp, Normalizer, adam_state, policy_network, squash, unsquash
-from alula.training.learner import check_fits
+from alula.training.learner import Spaces, check_fits
 from alula.training.replay import Batch, Replay
 from alula.training.residual import Corrected
 
@@ -121,12 +120,8 @@ class SacLearner:
         simulator: Simulator,
         config: SacConfig,
         seed: int,
+        spaces: Spaces,
         *,
-        n_actions: int,
-        first_action: float = 0.0,
-        scale: Sequence[float] = (),
-        past_actions: int = 0,
-        parameters: int = 0,
         base: Network | None = None,
         device: str = "cpu",
     ) -> None:
@@ -136,24 +131,20 @@ class SacLearner:
             simulator: N environments with auto-reset.
             config: settings.
             seed: seeds networks, actions and environments.
-            n_actions: number of actions A.
-            first_action: mean action of the untrained policy in (-1, 1).
-            scale: reciprocal size of the first columns of the actor's observation where it is known; the others'
-                mean and spread are measured.
-            past_actions: last columns of the actor's observation that hold past actions.
-            parameters: last columns of the privileged rows that hold parameters drawn for the episode.
+            spaces: what is known of actions and observations.
             base: frozen policy that the actor corrects (see `training/residual.py`); its normaliser serves both.
             device: where networks and replay lie.
         """
         self.config, self.simulator, self.device = config, simulator, device
         self.updates_done = self.env_steps = 0
-        self._seed, self._n_actions, self._first_action = seed, n_actions, first_action
+        self._seed, self._spaces = seed, spaces
+        n_actions = self._n_actions = spaces.n_actions
         self._random = torch.Generator(device).manual_seed(seed)
         self._exploration = Exploration(config, simulator.n_envs, n_actions, self._random)
         observation, seen = self._now = self._begin()
         o, q = observation.shape[1], seen.shape[1]
         actor = Mlp((o, *config.hidden, 2 * n_actions), self._random, last=0.01)
-        bias = 0.0 if base else unsquash(first_action)
+        bias = 0.0 if base else unsquash(spaces.first_action)
         torch.nn.init.constant_(actor.layers[-1].bias[:n_actions], bias)
         torch.nn.init.constant_(actor.layers[-1].bias[n_actions:], math.log(config.initial_std))
         self.actor = Corrected(base, actor) if base else actor
@@ -176,10 +167,8 @@ class SacLearner:
             config.learning_rate,
             fused=True,
         )
-        self.actor_normalizer = Normalizer.of_actor(
-            o, config, scale=scale, past_actions=past_actions, base=base, device=device
-        )
-        self.critic_normalizer = Normalizer.of_critic(q, config, parameters, device)
+        self.actor_normalizer = Normalizer.of_actor(o, config, spaces, base, device)
+        self.critic_normalizer = Normalizer.of_critic(q, config, spaces, device)
         n_privileged = q if config.privileged else 0
         self.replay = Replay(
             config.replay_size, o, n_privileged, n_actions,
@@ -193,7 +182,9 @@ class SacLearner:
         sim.reset(self._seed + self.updates_done)
         self._exploration.end(np.ones(sim.n_envs, bool))
         # Only a step tells what the critics see.
-        idle = sim.step(np.full((sim.n_envs, self._n_actions), self._first_action, np.float32))
+        idle = sim.step(
+            np.full((sim.n_envs, self._n_actions), self._spaces.first_action, np.float32)
+        )
         return idle.observation, self._critic_sees(idle.privileged, idle.observation)
 
     def _critic_sees(self, privileged: np.ndarray, observation: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from alula.sim.protocol import Transition
 from alula.training.config import PpoConfig
 from alula.training.distributed import DataParallelPpo
 from alula.training.layers import ALONE, Normalizer, standardized
+from alula.training.learner import Spaces
 from alula.training.ppo import PpoLearner
 from alula.training.rollout import Rollout
 from alula.training.run import resolved_config, train, updates_saved
@@ -116,7 +117,7 @@ class Replayed(PpoLearner):
 
 def learned(workers) -> PpoLearner:
     config = replace(SMALL, n_envs=N // workers.count)
-    learner = Replayed(Still(config.n_envs), config, 5, n_actions=2, workers=workers)
+    learner = Replayed(Still(config.n_envs), config, 5, Spaces(n_actions=2), workers=workers)
     learner.told = [learner.update() for _ in range(UPDATES)]  # type: ignore[attr-defined]
     return learner
 
@@ -140,7 +141,7 @@ def test_workers_learn_what_one_learns(count: int) -> None:
 def test_the_mean_gradient_is_that_of_all_samples() -> None:
     def gradient(workers) -> torch.Tensor:
         config = replace(SMALL, n_envs=N // workers.count, max_grad_norm=1e9)
-        learner = Replayed(Still(config.n_envs), config, 5, n_actions=2, workers=workers)
+        learner = Replayed(Still(config.n_envs), config, 5, Spaces(n_actions=2), workers=workers)
         rollout = learner.collect()
         learner._descend(
             *(x.flatten(0, 1) for x in (
@@ -181,7 +182,7 @@ def test_workers_fly_their_own_episodes() -> None:
     workers = ThreadWorkers(3)
     config = replace(SMALL, n_envs=2)
     learners = workers.run(
-        lambda rank: PpoLearner(Still(2), config, 7, n_actions=2, workers=workers)
+        lambda rank: PpoLearner(Still(2), config, 7, Spaces(n_actions=2), workers=workers)
     )
     seeds = [learner.simulator.seeds[0] for learner in learners]
     assert seeds[0] == 7

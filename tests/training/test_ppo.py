@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from alula.sim.protocol import Transition  # noqa: E402
 from alula.training.config import PpoConfig  # noqa: E402
 from alula.training.layers import Mlp, Normalizer, policy_network, squash  # noqa: E402
+from alula.training.learner import Spaces  # noqa: E402
 from alula.training.ppo import (  # noqa: E402
     PpoLearner,
     clipped_surrogate,
@@ -127,7 +128,7 @@ SMALL = PpoConfig(n_envs=16, updates=40, rollout_steps=20, hidden=(16,), critic_
 
 
 def test_learns_to_come_to_rest_at_zero():
-    learner = PpoLearner(Point(), SMALL, 0, n_actions=1)
+    learner = PpoLearner(Point(), SMALL, 0, Spaces(n_actions=1))
     costs = [learner.update().cost for _ in range(SMALL.updates)]
     x = np.array([[-0.8], [-0.2], [0.2], [0.8]], np.float32)
     action = learner.network()(x)[:, 0]
@@ -153,7 +154,7 @@ class Helped(Point):
 def test_assistance_falls_to_none_and_the_policy_does_without():
     simulator = Helped()
     config = replace(SMALL, updates=4, assisted=0.5)
-    learner = PpoLearner(simulator, config, 0, n_actions=1, assisting_actions=1)
+    learner = PpoLearner(simulator, config, 0, Spaces(n_actions=1, assisting_actions=1))
     for _ in range(4):
         learner.update()
     # One step and a look around, then 1 - (0, 1/4, 2/4, 3/4) / 0.5 during the updates, never below zero
@@ -161,7 +162,7 @@ def test_assistance_falls_to_none_and_the_policy_does_without():
     assert simulator.given[21::20] == [1.0, 0.5, 0.0, 0.0]
     assert learner.network()(np.zeros((3, 1), np.float32)).shape == (3, 1)
     # and so it is where a run goes on
-    later = PpoLearner(Helped(), config, 0, n_actions=1, assisting_actions=1)
+    later = PpoLearner(Helped(), config, 0, Spaces(n_actions=1, assisting_actions=1))
     assert not later.settled
     later.restore(learner.snapshot())
     assert later.simulator.given[21:] == [0.0]  # type: ignore
@@ -170,13 +171,13 @@ def test_assistance_falls_to_none_and_the_policy_does_without():
 
 def test_no_help_from_the_start():
     simulator = Helped()
-    PpoLearner(simulator, replace(SMALL, assisted=0.0), 0, n_actions=1, assisting_actions=1)
+    PpoLearner(simulator, replace(SMALL, assisted=0.0), 0, Spaces(n_actions=1, assisting_actions=1))
     assert simulator.given == [0.0] * 21
 
 
 def test_actions_that_no_longer_help_are_no_part_of_the_loss():
     config = replace(SMALL, updates=4, assisted=0.5, entropy_weight=0.02)
-    learner = PpoLearner(Helped(), config, 0, n_actions=1, assisting_actions=1)
+    learner = PpoLearner(Helped(), config, 0, Spaces(n_actions=1, assisting_actions=1))
     for update in range(4):
         learner.update()
         helping = learner.log_std.grad, learner.actor.layers[-1].weight.grad
@@ -188,7 +189,7 @@ def test_actions_that_no_longer_help_are_no_part_of_the_loss():
 def test_losses_are_means_where_minibatches_differ_in_number():
     # 9 samples in minibatches of 2: five of them where seven are asked for. A critic that says 0 of returns of 1 is off by 1 / 2.
     config = replace(SMALL, minibatches=7, epochs=1, learning_rate=0.0)
-    learner = PpoLearner(Point(), config, 0, n_actions=1)
+    learner = PpoLearner(Point(), config, 0, Spaces(n_actions=1))
     with torch.no_grad():
         learner.critic.layers[-1].weight.zero_()
     o, action, seen = torch.zeros(9, 1), torch.zeros(9, 1), torch.zeros(9, len(learner.critic_normalizer.mean))  # fmt: skip
@@ -206,7 +207,7 @@ def test_a_correction_starts_from_its_base_and_goes_beyond_it():
     base = policy_network(mlp, normalizer)
     x = np.array([[-0.8], [0.8]], np.float32)
     assert base(x)[:, 0] == pytest.approx([-0.24 / 1.0576**0.5, 0.24 / 1.0576**0.5], abs=1e-6)
-    learner = PpoLearner(Point(), SMALL, 0, n_actions=1, base=base)
+    learner = PpoLearner(Point(), SMALL, 0, Spaces(n_actions=1), base=base)
     assert learner.network()(x) == pytest.approx(base(x), abs=0.05)
     for _ in range(SMALL.updates):
         learner.update()
@@ -216,7 +217,7 @@ def test_a_correction_starts_from_its_base_and_goes_beyond_it():
 @pytest.mark.parametrize(("done", "weight"), [(0, 0.02), (15, 0.01)])
 def test_entropy_is_worth_less_and_less(done, weight):
     config = replace(SMALL, updates=30, entropy_weight=0.02)
-    learner = PpoLearner(Point(), config, 0, n_actions=1)
+    learner = PpoLearner(Point(), config, 0, Spaces(n_actions=1))
     learner.updates_done = done
     o, action = learner.actor_normalizer(torch.zeros(4, 1)), torch.zeros(4, 1)
     old = log_likelihood(action, squash(learner.actor(o)), learner.log_std).detach()
@@ -231,7 +232,7 @@ def test_entropy_is_worth_less_and_less(done, weight):
 
 def test_same_seed_same_policy():
     def weights(seed):
-        learner = PpoLearner(Point(), SMALL, seed, n_actions=1)
+        learner = PpoLearner(Point(), SMALL, seed, Spaces(n_actions=1))
         for _ in range(3):
             learner.update()
         return np.concatenate([w.ravel() for w in learner.network().weights])
@@ -242,10 +243,10 @@ def test_same_seed_same_policy():
 
 def test_a_resumed_learner_keeps_its_learning_rate():
     config = replace(SMALL, updates=4)
-    learner = PpoLearner(Point(), config, 0, n_actions=1)
+    learner = PpoLearner(Point(), config, 0, Spaces(n_actions=1))
     learner.update()
     learner.update()
-    other = PpoLearner(Point(), config, 0, n_actions=1)
+    other = PpoLearner(Point(), config, 0, Spaces(n_actions=1))
     other.restore(learner.snapshot())
     # falls linearly: after two updates the second one's, of 3e-3 (1 - 1/4)
     assert other.learning_rate == pytest.approx(2.25e-3)

@@ -12,6 +12,7 @@ from alula.errors import AlulaError  # noqa: E402
 from alula.sim.protocol import Transition  # noqa: E402
 from alula.training.config import PpoConfig, SacConfig  # noqa: E402
 from alula.training.layers import Mlp, Normalizer, policy_network, squash  # noqa: E402
+from alula.training.learner import Spaces  # noqa: E402
 from alula.training.ppo import PpoLearner  # noqa: E402
 from alula.training.residual import Corrected, clone  # noqa: E402
 from alula.training.sac import SacLearner  # noqa: E402
@@ -93,7 +94,7 @@ def test_a_run_goes_on_with_the_base_it_began_with(learner):
     def made_on(base: Mlp):
         algo = PpoConfig if learner is PpoLearner else partial(SacConfig, warmup_steps=16)
         config = algo(n_envs=8, updates=5, hidden=(4,), critic_hidden=(4,))
-        return learner(Line(), config, 0, n_actions=1, base=policy_network(base, Normalizer(1, 5.0)))  # fmt: skip
+        return learner(Line(), config, 0, Spaces(n_actions=1), base=policy_network(base, Normalizer(1, 5.0)))  # fmt: skip
 
     first, second = (made_on(made((1, 4, 1), seed)) for seed in (1, 2))
     x = np.linspace(-1.0, 1.0, 21, dtype=np.float32)[:, None]

@@ -15,6 +15,7 @@ from alula.sim.protocol import Transition  # noqa: E402
 from alula.training.config import SacConfig  # noqa: E402
 from alula.training.distributional import distributional_loss  # noqa: E402
 from alula.training.layers import Mlp, Normalizer, policy_network, squash  # noqa: E402
+from alula.training.learner import Spaces  # noqa: E402
 from alula.training.replay import Batch  # noqa: E402
 from alula.training.run import train  # noqa: E402
 from alula.training.sac import (  # noqa: E402
@@ -165,7 +166,9 @@ def test_gradient_of_the_distributional_critics():
 
 
 def test_averages_of_the_spread_start_with_the_first_batch():
-    learner = SacLearner(Line(), replace(TINY, distributional=True, tau=0.1), 0, n_actions=1)
+    learner = SacLearner(
+        Line(), replace(TINY, distributional=True, tau=0.1), 0, Spaces(n_actions=1)
+    )
     # critic 0: mean sigma 2, mean sigma^2 5; critic 1: 1 and 1
     bound, variance = learner._scales(torch.tensor([[1.0, 3.0], [1.0, 1.0]]))
     assert bound.tolist() == [[6.0], [3.0]]
@@ -193,7 +196,7 @@ def set_constant(net, *values):
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY, distributional=True)])
 def test_target_takes_the_critic_that_expects_less(config):
-    learner = SacLearner(Line(), replace(config, initial_temperature=1e-9), 0, n_actions=1)
+    learner = SacLearner(Line(), replace(config, initial_temperature=1e-9), 0, Spaces(n_actions=1))
     # sigma = softplus(-30) = 1e-13: the drawn return is the mean
     spread = [-30.0] if config.distributional else []
     set_constant(learner.targets[0], 7.0, *spread)
@@ -206,7 +209,7 @@ def test_target_takes_the_critic_that_expects_less(config):
 
 
 def test_scaled_rewards():
-    learner = SacLearner(Line(), replace(TINY, reward_scale=0.2, initial_temperature=1e-9), 0, n_actions=1)  # fmt: skip
+    learner = SacLearner(Line(), replace(TINY, reward_scale=0.2, initial_temperature=1e-9), 0, Spaces(n_actions=1))  # fmt: skip
     for target in learner.targets:
         set_constant(target, 5.0)
     assert learner.target(one_batch())[0].tolist() == pytest.approx([0.2 * 1.0 + 0.9 * 5.0])
@@ -214,7 +217,7 @@ def test_scaled_rewards():
 
 def test_critics_see_scaled_actions():
     learner, scaled = (
-        SacLearner(Line(), replace(TINY, critic_action_scale=scale), 0, n_actions=1)
+        SacLearner(Line(), replace(TINY, critic_action_scale=scale), 0, Spaces(n_actions=1))
         for scale in (1.0, 3.0)
     )
     q, action = torch.randn(8, 2), torch.rand(8, 1)
@@ -226,7 +229,7 @@ def test_what_is_tried_goes_further_than_the_policy():
     """The replay has the actions as they were made."""
     sure = replace(TINY, initial_std=1e-3, exploration_std=1.0, exploration_chance=0.5)
     for config, spread in ((sure, 0.5), (replace(sure, exploration_std=0.0), 0.002)):
-        learner = SacLearner(Line(), replace(config, warmup_steps=320), 0, n_actions=1)
+        learner = SacLearner(Line(), replace(config, warmup_steps=320), 0, Spaces(n_actions=1))
         action = learner.replay.sample(1000, torch.Generator().manual_seed(0)).action
         assert float(action.std()) == pytest.approx(spread, rel=0.6)
         # whose rows say so: reward, failure, end, exploring action after o, q, a
@@ -236,7 +239,7 @@ def test_what_is_tried_goes_further_than_the_policy():
 
 def test_drawn_return_has_the_spread_of_the_chosen_critic():
     config = replace(TINY, distributional=True, initial_temperature=1e-9)
-    learner = SacLearner(Line(), config, 0, n_actions=1)
+    learner = SacLearner(Line(), config, 0, Spaces(n_actions=1))
     # softplus(log(e^2 - 1)) = 2, of the one with the smaller mean
     set_constant(learner.targets[0], 7.0, 100.0)
     set_constant(learner.targets[1], 5.0, math.log(math.exp(2.0) - 1.0))
@@ -249,7 +252,7 @@ def test_drawn_return_has_the_spread_of_the_chosen_critic():
 
 def test_the_replay_holds_final_states_and_only_failures_end():
     line = Line(n_envs=4, limit=4, n_failing=2, start=100.0)
-    learner = SacLearner(line, replace(TINY, n_envs=4, warmup_steps=16), 0, n_actions=1)
+    learner = SacLearner(line, replace(TINY, n_envs=4, warmup_steps=16), 0, Spaces(n_actions=1))
     # an idle step, three steps to the end of all episodes, and one of the next ones
     o, q, action, _, terminated, ended, explored, next_o, next_q = np.split(
         learner.replay.newest(10**6), np.cumsum([1, 2, 1, 1, 1, 1, 1, 1]), axis=1
@@ -266,7 +269,7 @@ def test_the_replay_holds_final_states_and_only_failures_end():
 
 @pytest.mark.parametrize("config", [SMALL, DISTRIBUTIONAL])
 def test_learns_to_come_to_rest_at_zero(config):
-    learner = SacLearner(Line(), config, 0, n_actions=1)
+    learner = SacLearner(Line(), config, 0, Spaces(n_actions=1))
     seen = [learner.update() for _ in range(config.updates)]
     x = np.array([[-0.8], [-0.2], [0.2], [0.8]], np.float32)
     action = learner.network()(x)[:, 0]
@@ -277,7 +280,7 @@ def test_learns_to_come_to_rest_at_zero(config):
 
 
 def test_policy_file_network_is_the_mean_of_the_policy():
-    learner = SacLearner(Line(), TINY, 0, n_actions=1, first_action=0.3)
+    learner = SacLearner(Line(), TINY, 0, Spaces(n_actions=1, first_action=0.3))
     assert learner.network()(np.zeros((1, 1), np.float32))[0, 0] == pytest.approx(0.3, abs=0.05)
     learner.update()
     x = np.linspace(-2.0, 2.0, 20, dtype=np.float32)[:, None]
@@ -287,15 +290,17 @@ def test_policy_file_network_is_the_mean_of_the_policy():
 
 
 def test_critics_see_the_privileged_state_on_request():
-    assert SacLearner(Line(), TINY, 0, n_actions=1).critics[0].layers[0].in_features == 2 + 1
-    symmetric = SacLearner(Line(), replace(TINY, privileged=False), 0, n_actions=1)
+    assert (
+        SacLearner(Line(), TINY, 0, Spaces(n_actions=1)).critics[0].layers[0].in_features == 2 + 1
+    )
+    symmetric = SacLearner(Line(), replace(TINY, privileged=False), 0, Spaces(n_actions=1))
     assert symmetric.critics[0].layers[0].in_features == 1 + 1
     assert math.isfinite(symmetric.update().critic_loss)
 
 
 def test_same_seed_same_policy():
     def trained(seed):
-        learner = SacLearner(Line(), replace(TINY, distributional=True), seed, n_actions=1)
+        learner = SacLearner(Line(), replace(TINY, distributional=True), seed, Spaces(n_actions=1))
         for _ in range(3):
             learner.update()
         return weights(learner)
@@ -308,13 +313,13 @@ def test_same_seed_same_policy():
 def test_goes_on_from_a_snapshot(with_replay):
     exploring = {"exploration_std": 0.5, "exploration_chance": 0.5}
     config = replace(TINY, distributional=True, warmup_steps=64, **exploring)
-    learner = SacLearner(Line(), config, 0, n_actions=1)
+    learner = SacLearner(Line(), config, 0, Spaces(n_actions=1))
     learner.update()
     snapshot = learner.snapshot()
     if not with_replay:
         del snapshot["replay"]
     stored = {name: array.copy() for name, array in snapshot.items()}
-    others = [SacLearner(Line(), config, seed, n_actions=1) for seed in (5, 6)]
+    others = [SacLearner(Line(), config, seed, Spaces(n_actions=1)) for seed in (5, 6)]
     for other in others:
         other._seed = 0
         other.restore(snapshot)
@@ -329,8 +334,8 @@ def test_goes_on_from_a_snapshot(with_replay):
 
 
 def test_snapshot_of_another_network():
-    learner = SacLearner(Line(), TINY, 0, n_actions=1)
-    snapshot = SacLearner(Line(), replace(TINY, hidden=(8,)), 0, n_actions=1).snapshot()
+    learner = SacLearner(Line(), TINY, 0, Spaces(n_actions=1))
+    snapshot = SacLearner(Line(), replace(TINY, hidden=(8,)), 0, Spaces(n_actions=1)).snapshot()
     before = weights(learner)
     with pytest.raises(AlulaError, match="checkpoint does not fit: parameter_0"):
         learner.restore(snapshot)
@@ -372,7 +377,7 @@ def test_a_run_leaves_a_policy_that_flies_on_after_an_interrupt(tmp_path, monkey
 @pytest.mark.parametrize("warmup", [0, 1])
 def test_the_policy_learns_in_every_third_step_alone_after_the_critics(warmup):
     config = replace(TINY, policy_delay=3, gradient_steps=2, critic_warmup=warmup)
-    learner = SacLearner(Line(), config, 0, n_actions=1)
+    learner = SacLearner(Line(), config, 0, Spaces(n_actions=1))
     moved = []
     steps = learner._learn
 
@@ -396,7 +401,7 @@ def test_the_policy_learns_in_every_third_step_alone_after_the_critics(warmup):
 
 def test_the_policys_learning_rate_falls_to_zero():
     config = replace(TINY, rate_falls=True, updates=4, learning_rate=0.1, critic_learning_rate=0.2)
-    learner, rates = SacLearner(Line(), config, 0, n_actions=1), []
+    learner, rates = SacLearner(Line(), config, 0, Spaces(n_actions=1)), []
     for _ in range(4):
         learner.update()
         rates += [group["lr"] for group in learner._adam.param_groups]
@@ -404,7 +409,7 @@ def test_the_policys_learning_rate_falls_to_zero():
 
 
 def test_normalised_critics_say_the_same_of_what_is_twice_as_large():
-    learner = SacLearner(Line(), replace(TINY, critic_norm=True), 0, n_actions=1)
+    learner = SacLearner(Line(), replace(TINY, critic_norm=True), 0, Spaces(n_actions=1))
     critic = learner.critics[0]
     x = torch.tensor([[0.3, 0.2, -0.7]])
     # (W x) / std(W x) does not change with the size of x; biases are zero at the start
@@ -426,14 +431,14 @@ def test_a_correction_starts_from_its_base():
         mlp.layers[0].weight[:2, 0] = torch.tensor([1.0, -1.0])
         mlp.layers[1].weight[0, :2] = torch.tensor([0.3, -0.3])
     base = policy_network(mlp, normalizer)
-    learner = SacLearner(Line(), replace(SMALL, hidden=(16,)), 0, n_actions=1, base=base)
+    learner = SacLearner(Line(), replace(SMALL, hidden=(16,)), 0, Spaces(n_actions=1), base=base)
     x = np.array([[-0.8], [0.8]], np.float32)
     assert learner.network()(x) == pytest.approx(base(x), abs=0.05)
     # what corrects much costs much
     moved = []
     for weight in (0.0, 1e4):
         config = replace(SMALL, hidden=(16,), correction_weight=weight)
-        learner = SacLearner(Line(), config, 0, n_actions=1, base=base)
+        learner = SacLearner(Line(), config, 0, Spaces(n_actions=1), base=base)
         for _ in range(8):
             learner.update()
         moved.append(np.abs(learner.network()(x) - base(x)).max())

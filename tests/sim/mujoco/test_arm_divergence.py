@@ -12,6 +12,7 @@ from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
 from alula.tasks import lift, reach
 from alula.training.config import PpoConfig
+from alula.training.learner import Spaces
 
 CONFIG = ArmSimConfig(
     randomization=ArmRandomization(actuator_lag=(0.01, 0.01), actuator_delay=(0.01, 0.01))
@@ -120,7 +121,7 @@ def test_a_training_that_meets_divergence_counts_it_and_goes_on() -> None:
     config = replace(ArmSimConfig(), substeps=1)
     simulator = MujocoArm(load_arm("ur5e"), reach, config, 8, edit=too_stiff)
     settings = PpoConfig(n_envs=8, updates=3, rollout_steps=32, epochs=1, minibatches=1)
-    learner = ppo.PpoLearner(simulator, settings, 0, n_actions=6)
+    learner = ppo.PpoLearner(simulator, settings, 0, Spaces(n_actions=6))
     statistics = [learner.update() for _ in range(3)]
     assert learner.diverged == simulator.diverged > 0
     # in the log they are failures; those of the steps before the first update are in no row

@@ -39,6 +39,7 @@ from alula.sim.multirotor.simulator import MultirotorSimulator
 from alula.sim.protocol import Simulator
 from alula.tasks import hover, track
 from alula.training.config import PpoConfig
+from alula.training.learner import Spaces
 from alula.training.ppo import PpoLearner
 
 ROBOT = load_robot("crazyflie")
@@ -290,7 +291,9 @@ def test_ppo_learns_from_tensors_what_it_learns_from_arrays(host) -> None:
     config = PpoConfig(n_envs=N, updates=3, rollout_steps=8, hidden=(8,), critic_hidden=(8,))
     first: list[Any] = []
     for simulator in pair(host, WILD, hover):
-        learner = PpoLearner(cast(Simulator, simulator), config, 1, n_actions=4, first_action=0.1)
+        learner = PpoLearner(
+            cast(Simulator, simulator), config, 1, Spaces(n_actions=4, first_action=0.1)
+        )
         learner._now = learner._begin()
         first.append((learner.collect(), learner.update(), learner.snapshot()))
     (a, seen_a, kept_a), (b, seen_b, kept_b) = first
