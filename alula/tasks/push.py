@@ -128,7 +128,7 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
 
     ::
 
-        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.2 z_z + 2 c(5 e) + arrived - 0.5 tanh(F / HARD) - 0.005 |a - a_before|^2
+        r = 0.5 c(5 d) + 0.25 c(20 d) - 0.2 z_z + 2 c(5 e) + arrived - 2 tanh(F / HARD) - 0.005 |a - a_before|^2
         c(x) = 1 - tanh(x);  e = |box - target|;  arrived = e < 5 cm;  z_z: height of the tool's axis, -1 straight down
         d = |tool - behind|, 0 where the box has arrived;  behind: BEHIND the box's middle on the line from the target
     """
@@ -139,7 +139,7 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
     d = np.linalg.norm(to_object(scene) - BEHIND * ahead, axis=1) * ~arrived
     behind = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
     upright = -rot_from_quat(s["tool_quat_w"])[:, 2, 2]
-    price = 0.5 * np.tanh(_force(scene) / HARD) + 0.005 * ((action - previous) ** 2).sum(1)
+    price = 2.0 * np.tanh(_force(scene) / HARD) + 0.005 * ((action - previous) ** 2).sum(1)
     return behind + 0.2 * upright + 2.0 * (1.0 - np.tanh(5.0 * e)) + arrived - price
 
 
