@@ -175,7 +175,7 @@ PRESETS: tuple[Preset, ...] = (
         robot="panda",
         task="pivot_lift",
         sim=replace(GRASP, assisting_force=1.5, head_start=0.5, episode_steps=250),
-        algo=replace(TOOL_PPO, updates=500, gamma=0.98),
+        algo=replace(TOOL_PPO, updates=650, gamma=0.98, assisted=0.3),
     ),
 )
 
