@@ -44,7 +44,7 @@ ARM_RANDOMIZED = ArmRandomization(
 """What datasheets and identifications of one and the same arm differ by, and a little more."""
 
 ARM_PPO = PpoConfig(
-    n_envs=256, updates=125, rollout_steps=32, epochs=3, minibatches=16, hidden=(128, 128), critic_hidden=(128, 128),
+    n_envs=256, updates=150, rollout_steps=32, epochs=3, minibatches=16, hidden=(128, 128), critic_hidden=(128, 128),
     gamma=0.95, initial_std=0.4,
 )  # fmt: skip
 
