@@ -69,14 +69,6 @@ def interrupted_after(monkeypatch):
     return arrange
 
 
-@pytest.fixture
-def ctrl_c():
-    """Python's own handler of Ctrl-C, even where the tests run in the background with it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_what_a_run_leaves(tmp_path) -> None:
     result = fly(tmp_path, seed=3)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([POLICY, METRICS, CONFIG])
@@ -232,7 +224,7 @@ def test_ctrl_c_before_the_first_update_leaves_no_policy(tmp_path, interrupted_a
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.95])
 def test_a_real_signal_leaves_a_state_that_goes_on_bit_for_bit(
-    tmp_path, ctrl_c, monkeypatch, share: float
+    tmp_path, monkeypatch, share: float
 ) -> None:
     # somewhere within the time of update 50: in the kernels or between the optimisers
     updates = 400
