@@ -164,7 +164,6 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
-    parser.add_argument("--workers", type=int, default=1, help="as of alula train")
     parser.add_argument("--keep", type=Path, help="folder for the runs")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
     chosen = parser.parse_args()
@@ -179,8 +178,6 @@ def main() -> None:
                 keep = chosen.keep or Path(scratch)
                 seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
                 runs = {seed: keep / f"{name}-{seed}" for seed in seeds}
-                if chosen.workers > 1:
-                    options = (*options, "--workers", str(chosen.workers))
                 text = section(title, preset, options, runs, chosen.episodes, chosen.jobs)
                 print(text)
                 if chosen.write:
