@@ -129,7 +129,8 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
     ::
 
         r = 0.5 c(5 d) + 0.25 c(20 d) - 0.2 z_z + 2 c(5 e) + arrived - 2 tanh(F / HARD) - 0.005 |a - a_before|^2
-        c(x) = 1 - tanh(x);  e = |box - target|;  arrived = e < 5 cm;  z_z: height of the tool's axis, -1 straight down
+        c(x) = 1 - tanh(x);  e = |box - target|;  arrived = e < 5 cm;  z_z: height of the tool's axis, -1 straight down;
+        F: of the hand on the box
         d = |tool - behind|, 0 where the box has arrived;  behind: BEHIND the box's middle on the line from the target
     """
     s, way = scene.sensor, to_goal(scene)
@@ -139,13 +140,9 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
     d = np.linalg.norm(to_object(scene) - BEHIND * ahead, axis=1) * ~arrived
     behind = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
     upright = -rot_from_quat(s["tool_quat_w"])[:, 2, 2]
-    price = 2.0 * np.tanh(_force(scene) / HARD) + 0.005 * ((action - previous) ** 2).sum(1)
+    force = np.linalg.norm(s["push_force_w"], axis=1)
+    price = 2.0 * np.tanh(force / HARD) + 0.005 * ((action - previous) ** 2).sum(1)
     return behind + 0.2 * upright + 2.0 * (1.0 - np.tanh(5.0 * e)) + arrived - price
-
-
-def _force(scene: Scene) -> np.ndarray:
-    """Of the hand on the box [N] (N)."""
-    return np.linalg.norm(scene.sensor["push_force_w"], axis=1)
 
 
 def failed(scene: Scene) -> np.ndarray:
@@ -155,13 +152,9 @@ def failed(scene: Scene) -> np.ndarray:
 
 
 def measures(scene: Scene) -> dict[str, np.ndarray]:
-    """`error`: distance of the box from its target [m]; `moved`: from where it started [m]; `force`: of the hand on it [N] (N)."""
+    """`error`: distance of the box from its target [m]; `moved`: from where it started [m] (N)."""
     moved = scene.sensor["object_position_w"] - scene.goal["start_w"]
-    return {
-        "error": np.linalg.norm(to_goal(scene), axis=1),
-        "moved": np.linalg.norm(moved, axis=1),
-        "force": _force(scene),
-    }
+    return {"error": np.linalg.norm(to_goal(scene), axis=1), "moved": np.linalg.norm(moved, axis=1)}
 
 
 def succeeded(scene: Scene) -> np.ndarray:

@@ -91,7 +91,6 @@ def test_success_and_failures(box, ok, kind, ended):
     assert push.failed(s).tolist() == [ended]
     assert [k for k, v in push.failures(s).items() if v[0]] == ([] if kind is None else [kind])
     assert push.measures(s)["error"][0] == pytest.approx(abs(box[1] - 0.2))
-    assert push.measures(s)["force"][0] == pytest.approx(20.0)
 
 
 def test_starts_are_in_range():
