@@ -15,7 +15,7 @@ class TargetSteps:
     """Moves the positions that joints are sent to."""
 
     def __init__(self, arm: Arm, action: str, control_dt: float) -> None:
-        """`action` is one of STEPS, `control_dt` the time between two steps [s].
+        """Steps are of the tool where `action` says so, else of the joints; `control_dt` is the time between two [s].
 
         Raises:
             AlulaError: steps of a tool that the arm's model does not have.
