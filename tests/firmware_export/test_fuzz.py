@@ -107,7 +107,8 @@ def fuzz(program, runs, *, seconds=0, seed=1, length=64):
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_no_bytes_break_a_policy(tmp_path, name):
-    inputs, calls, status = fuzz(fuzzer(tmp_path, name), 100_000 if name == "small" else 5_000)
+    # A run is none like the other, whatever its seed: once, 100 000 inputs did not damage the memory in any way that shows.
+    inputs, calls, status = fuzz(fuzzer(tmp_path, name), 500_000 if name == "small" else 5_000)
     assert inputs >= 5_000
     assert calls > 5 * inputs
     if name == "small":
