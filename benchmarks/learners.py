@@ -3,7 +3,7 @@
     python benchmarks/learners.py [--presets panda-reach ...] [--seeds 3] [--episodes 1000] [--jobs 1] [--write]
 
 Seeds 0 and 1 were used while the settings were chosen, 103 to 105 of panda-reach, of panda-push 200 and 201, of panda-lift 200 and 201, of panda-insert-sac 101, 102, 200 and 201 (its 100 was
-seen too), of panda-pivot-lift 100, 114 and 200 to 203, and what counts as held was changed after its 110 to 112; seeds count from 100, or from
+seen too), of panda-pivot-lift 100, 114 and 200 to 203 (and of its 118 was learned where it fails), and what counts as held was changed after its 110 to 112; seeds count from 100, or from
 `--first-seed`. The training time is that of `alula train`'s updates, the time of making environments, networks and clones apart. Curves are in the `metrics.csv` of each run; `--keep DIR` keeps
 the runs, and one that is there is not made again. `--jobs` trainings go at once, each on cores of its own. `--write` puts the table into
 benchmarks/results/learners.md, a section a preset, and into docs/results/PRESET the curves of all seeds and the first one's policy,
