@@ -174,7 +174,7 @@ PRESETS: tuple[Preset, ...] = (
         about="lift a flat box that a Franka Panda can only grasp once it stands out over an edge",
         robot="panda",
         task="pivot_lift",
-        sim=replace(GRASP, assisting_force=1.5, head_start=0.5, episode_steps=250),
+        sim=replace(GRASP, assisting_force=2.0, head_start=0.5, episode_steps=250),
         algo=replace(TOOL_PPO, updates=650, gamma=0.98, assisted=0.3),
     ),
 )
