@@ -55,11 +55,11 @@ def graph(tmp_path_factory):
         nodes = {name: make() for name, make in NODES.items()}
         nodes["policy_node"].trigger_configure()
         # The middleware tells its own process of a new topic a while later, on a busy computer a long while.
-        found, since, end = {}, time.monotonic(), time.monotonic() + 30.0
+        found, since, end = {}, time.monotonic(), time.monotonic() + 60.0
         while time.monotonic() < end:
             before, found = found, {name: known(node, name) for name, node in nodes.items()}
-            # Every node has this one.
-            whole = all("/rosout" in node["publish"] for node in found.values())
+            # And says a part of it before all of it, so what a node has made is waited for by name.
+            whole = all(made(nodes[name]) <= {n for kind in said.values() for n in kind} for name, said in found.items())  # fmt: skip
             if found != before or not whole:
                 since = time.monotonic()
             elif time.monotonic() - since > 1.0:
@@ -69,6 +69,12 @@ def graph(tmp_path_factory):
             node.destroy_node()
         rclpy.try_shutdown()
     return found
+
+
+def made(node):
+    """Names of what the node has made itself, and of what every node has."""
+    topics = {x.topic_name for x in (*node.publishers, *node.subscriptions)}
+    return topics | {x.service_name for x in node.services} | {"/rosout"}
 
 
 def known(node, name):
