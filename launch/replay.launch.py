@@ -25,9 +25,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *(
-                DeclareLaunchArgument(name, description=text)
-                if default is None
-                else DeclareLaunchArgument(name, default_value=default, description=text)
+                DeclareLaunchArgument(name, default_value=default, description=text)
                 for name, (default, text) in ARGUMENTS.items()
             ),
             Node(
