@@ -215,20 +215,24 @@ def build_environments(
     if isinstance(robot, Arm) and isinstance(sim, ArmSimConfig):
         from alula.sim.mujoco.arm import MujocoArm
 
-        if device != "cpu":
-            from alula.sim.multirotor.cuda import find_gpu
-
-            find_gpu(device)
         if sim.control_dt < robot.control_dt * (1.0 - 1e-6):
             raise AlulaError(
                 f"sim.control_dt is {sim.control_dt:g} s; allowed: at least {robot.control_dt:g}, the time "
                 f"between two commands that {robot.name!r} takes"
             )
-        simulator = MujocoArm(robot, task, sim, algo.n_envs, staggered=True, threads=threads)
-        return simulator, Spaces(
+        if device != "cpu":
+            from alula.sim.mujoco.arm_warp import WarpArm
+
+            # As `Simulator`, with tensors in place of arrays
+            arms: MujocoArm = WarpArm(
+                robot, task, sim, algo.n_envs, staggered=True, threads=threads, device=device
+            )
+        else:
+            arms = MujocoArm(robot, task, sim, algo.n_envs, staggered=True, threads=threads)
+        return arms, Spaces(
             n_actions=len(sim.action_size(robot)),
             assisting_actions=sim.assisting_actions,
-            parameters=simulator.n_parameters,
+            parameters=arms.n_parameters,
         )
     assert isinstance(robot, Multirotor)
     assert isinstance(sim, SimConfig)

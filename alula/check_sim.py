@@ -139,7 +139,7 @@ def _case(command: CheckSim) -> Iterator[tuple[Case, Tell]]:
         return
     match back_end:
         case "mujoco" | "mujoco-warp":
-            yield _arm_case(back_end, robot, task), _nothing
+            yield _arm_case(back_end, robot, task, command.device), _nothing
         case "isaac-lab" | "isaac-gym":
             with _isaac_case(command, back_end, robot, task) as found:
                 yield found
@@ -207,17 +207,19 @@ def _flight_case(back_end: BackEnd, robot: Multirotor, task: ModuleType) -> Case
     return FlightCase(build=build, robot=robot, config=FLIGHT)
 
 
-def _arm_case(back_end: BackEnd, robot: Arm, task: ModuleType) -> Case:
-    warp = back_end == "mujoco-warp"
-    if warp:
-        from alula.sim.mujoco.arm_warp import WarpArm as kind
+def _arm_case(back_end: BackEnd, robot: Arm, task: ModuleType, device: str) -> Case:
+    if back_end == "mujoco-warp":
+        from alula.sim.mujoco.arm_warp import HostedArm, WarpArm
+
+        def build(task: ModuleType, config: ArmSimConfig, n: int, auto_reset: bool) -> ArmSimulator:
+            return HostedArm(WarpArm(robot, task, config, n, auto_reset=auto_reset, device=device))
     else:
-        from alula.sim.mujoco.arm import MujocoArm as kind
+        from alula.sim.mujoco.arm import MujocoArm
 
-    def build(task: ModuleType, config: ArmSimConfig, n: int, auto_reset: bool) -> ArmSimulator:
-        return kind(robot, task, config, n, auto_reset=auto_reset)
+        def build(task: ModuleType, config: ArmSimConfig, n: int, auto_reset: bool) -> ArmSimulator:
+            return MujocoArm(robot, task, config, n, auto_reset=auto_reset)
 
-    tolerance = NOT_BITWISE if warp else 0.0
+    tolerance = NOT_BITWISE if back_end == "mujoco-warp" else 0.0
     case = ArmCase(build=build, robot=robot, task=task, config=ARM, tolerance=tolerance)
     try:
         case.make(N)

@@ -32,8 +32,8 @@ def evaluate(command: Evaluate, robot_name: str | None) -> Outcome:
         return evaluate_arm(command, policy, robot)
     assert not isinstance(robot, Arm)
     sim = command.sim or "multirotor"
-    if sim == "mujoco-other":
-        raise AlulaError("--sim mujoco-other is for arms; allowed here: multirotor, mujoco")
+    if sim == "mujoco-other" or sim == "mujoco-warp":
+        raise AlulaError(f"--sim {sim} is for arms; allowed here: multirotor, mujoco")
     if command.report is not None:
         raise AlulaError(
             "--report is for arms; allowed for a multirotor: alula fly, which writes one"

@@ -22,7 +22,11 @@ from alula.run_folder import RESULT, run_folder, write_json
 from alula.training.run import METRICS
 
 REPORT = "report.html"
-PHYSICS = {"mujoco": "as trained", "mujoco-other": "other physics"}
+PHYSICS: dict[ArmSimName, str] = {
+    "mujoco": "as trained",
+    "mujoco-other": "other physics",
+    "mujoco-warp": "MuJoCo Warp",
+}
 
 
 def evaluate_arm(command: Evaluate, policy: Policy, robot: Arm | None) -> Outcome:
@@ -33,7 +37,7 @@ def evaluate_arm(command: Evaluate, policy: Policy, robot: Arm | None) -> Outcom
     """
     sim = command.sim or "mujoco"
     if sim == "multirotor":
-        raise AlulaError("--sim multirotor is for multirotors; allowed here: mujoco, mujoco-other")
+        raise AlulaError(f"--sim multirotor is for multirotors; allowed here: {', '.join(PHYSICS)}")
     if command.lap is not None:
         raise AlulaError(
             f"lap is {command.lap}; allowed: with a policy of a multirotor that tracks"
@@ -42,10 +46,8 @@ def evaluate_arm(command: Evaluate, policy: Policy, robot: Arm | None) -> Outcom
         if command.report is not None:
             return _report(command, policy, robot, command.report, bars)
         # What other physics change shows only beside the same episodes as trained.
-        both = sim == "mujoco-other"
-        runs = _runs(
-            command, policy, robot, ("mujoco", "mujoco-other") if both else ("mujoco",), bars
-        )
+        both = sim != "mujoco"
+        runs = _runs(command, policy, robot, ("mujoco", sim) if both else ("mujoco",), bars)
     stopped = runs[-1][0].interrupted or len(runs) < 1 + both
     data = runs[-1][0].to_json() | {"interrupted": stopped}
     texts = [arm_text(e.to_json()) for e, _ in runs]

@@ -2,10 +2,12 @@
 
 Inside alula the world is ENU (x east, y north, z up), the body FLU (x forward, y left, z up) and a quaternion
 (w, x, y, z). PX4 uses NED (north, east, down) and FRD (forward, right, down). All functions take and return
-arrays whose last axis holds the components; leading axes are kept.
+arrays whose last axis holds the components; leading axes are kept. What tasks need of it takes tensors as well.
 """
 
 import numpy as np
+
+from alula.arrays import namespace
 
 PX4_FROM_ALULA = (0, 2, 3, 1)
 """PX4 quad-x motor k is alula's rotor PX4_FROM_ALULA[k]."""
@@ -40,9 +42,10 @@ flu_from_frd = frd_from_flu
 
 def quat_multiply(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Hamilton product of quaternions (..., 4), scalar first: the rotation q followed by p."""
-    pw, px, py, pz = np.moveaxis(np.asarray(p), -1, 0)
-    qw, qx, qy, qz = np.moveaxis(np.asarray(q), -1, 0)
-    return np.stack(
+    xp = namespace(p)
+    pw, px, py, pz = _columns(p)
+    qw, qx, qy, qz = _columns(q)
+    return xp.stack(
         [
             pw * qw - px * qx - py * qy - pz * qz,
             pw * qx + px * qw + py * qz - pz * qy,
@@ -58,13 +61,14 @@ def rotation_between(quat_from: np.ndarray, quat_to: np.ndarray) -> np.ndarray:
 
     q = q_to conj(q_from),  phi = 2 atan2(|v|, |w|) sign(w) v / |v|
     """
-    conjugate = np.asarray(quat_from) * np.array([1.0, -1.0, -1.0, -1.0])
-    q = quat_multiply(np.asarray(quat_to), conjugate)
+    xp = namespace(quat_from)
+    first = xp.asarray(quat_from)
+    q = quat_multiply(quat_to, xp.concat([first[..., :1], -first[..., 1:]], axis=-1))
     w, v = q[..., :1], q[..., 1:]
-    size = np.linalg.norm(v, axis=-1, keepdims=True)
-    angle = 2.0 * np.arctan2(size, np.abs(w))
+    size = xp.linalg.vector_norm(v, axis=-1, keepdims=True)
+    angle = 2.0 * xp.atan2(size, xp.abs(w))
     # angle / |v| -> 2 / |w| where nothing turns
-    return np.where(w < 0.0, -v, v) * np.where(size > 1e-9, angle / np.maximum(size, 1e-9), 2.0)
+    return xp.where(w < 0.0, -v, v) * xp.where(size > 1e-9, angle / xp.maximum(size, 1e-9), 2.0)
 
 
 def quat_ned_frd_from_enu_flu(quat_enu_flu: np.ndarray) -> np.ndarray:
@@ -97,16 +101,23 @@ def quat_wxyz_from_xyzw(quat_xyzw: np.ndarray) -> np.ndarray:
 
 def rot_from_quat(quat: np.ndarray) -> np.ndarray:
     """Rotation matrices (..., 3, 3) of unit quaternions (..., 4), scalar first."""
-    w, x, y, z = np.moveaxis(np.asarray(quat, dtype=np.float64), -1, 0)
+    xp = namespace(quat)
+    w, x, y, z = _columns(np.asarray(quat, dtype=np.float64) if xp is np else quat)
     # R = I + 2 w [v]x + 2 [v]x^2 for q = (w, v)
-    rot = np.empty((*w.shape, 3, 3))
     xx, yy, zz = 2.0 * (x * x), 2.0 * (y * y), 2.0 * (z * z)
     xy, xz, yz = 2.0 * (x * y), 2.0 * (x * z), 2.0 * (y * z)
     wx, wy, wz = 2.0 * (w * x), 2.0 * (w * y), 2.0 * (w * z)
-    rot[..., 0, 0], rot[..., 0, 1], rot[..., 0, 2] = 1.0 - (yy + zz), xy - wz, xz + wy
-    rot[..., 1, 0], rot[..., 1, 1], rot[..., 1, 2] = xy + wz, 1.0 - (xx + zz), yz - wx
-    rot[..., 2, 0], rot[..., 2, 1], rot[..., 2, 2] = xz - wy, yz + wx, 1.0 - (xx + yy)
-    return rot
+    rows = (
+        (1.0 - (yy + zz), xy - wz, xz + wy),
+        (xy + wz, 1.0 - (xx + zz), yz - wx),
+        (xz - wy, yz + wx, 1.0 - (xx + yy)),
+    )
+    return xp.stack([xp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def _columns(x: np.ndarray) -> list[np.ndarray]:
+    x = namespace(x).asarray(x)
+    return [x[..., k] for k in range(x.shape[-1])]
 
 
 def quat_from_rot(rot: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ _PresetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET
 _PolicyFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
 PilTarget = Literal["cortex-m4f", "cortex-m7", "riscv32"]
 BackEnd = Literal["multirotor", "mujoco", "mujoco-warp", "isaac-lab", "isaac-gym"]
-_Sim = Literal["multirotor", "mujoco", "mujoco-other"]
+_Sim = Literal["multirotor", "mujoco", "mujoco-other", "mujoco-warp"]
 _Task = Literal["hover", "reach", "lift", "push", "insert", "pivot_lift"]
 _LogFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
 
@@ -108,7 +108,7 @@ class Train(Common):
     resume: _Dir = None
     """Folder of an interrupted run of the same preset and seed to go on from."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
-    """Where to learn: cpu, or cuda for a GPU, on which multirotors then fly too. For presets that learn by PPO."""
+    """Where to learn: cpu, or cuda for a GPU, on which the robots are then simulated too. For presets that learn with torch."""
     workers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Processes that share the environments, each with its own threads. For presets that learn by PPO, on the CPU."""
 
@@ -134,8 +134,8 @@ class Evaluate(Common):
     """Policy file."""
     sim: Annotated[_Sim | None, _one_of("SIM", get_args(_Sim))] = None
     """Physics. Of a multirotor: multirotor (alula's own kernels, the default) or mujoco, the independent second opinion.
-    Of an arm: mujoco (as trained, the default) or mujoco-other, with other integrator, solver, step and contacts, beside
-    the first."""
+    Of an arm: mujoco (as trained, the default), or beside it mujoco-other, with other integrator, solver, step and
+    contacts, or mujoco-warp, its copy for GPUs (slow without one)."""
     robot: Annotated[str | None, tyro.conf.arg(metavar="ROBOT")] = None
     """Fly this robot (name or file): a variant of the policy's own, with its name and other numbers."""
     other_robot: bool = False
@@ -311,7 +311,7 @@ class CheckSim(Common):
     python: _File = None
     """Interpreter that has Isaac. Default: this one."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cuda:0"
-    """Where Isaac simulates: cuda:0, another GPU, or cpu."""
+    """Where Isaac or MuJoCo Warp simulates: cuda:0, another GPU, or cpu."""
     out: _Dir = None
     """Folder for the report; must be new or empty. Default: runs/check-BACK-END-TIME."""
     overwrite: bool = False

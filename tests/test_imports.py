@@ -13,10 +13,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
 
-BASE = {"errors", "bag_file", "c_compiler", "__init__"}
+BASE = {"arrays", "errors", "bag_file", "c_compiler", "__init__"}
 """Modules that anyone may import."""
 CONTRACT = {"policies", "frames"} | BASE
 MAY_IMPORT: dict[str, set[str]] = {
+    "arrays": set(),
     "errors": set(),
     "bag_file": {"errors"},
     "c_compiler": {"errors"},
@@ -171,11 +172,16 @@ LEARN_WITH_TORCH = {
 RUN_BY_ISAAC = {"alula.sim.isaac.isaac_gym", "alula.sim.isaac.isaac_lab"}
 """Scripts of an interpreter that has Isaac, whose tensors are torch's; they import it when they run, and nothing of alula."""
 
-FLY_WITH_TORCH = {"alula.sim.multirotor.cuda", "alula.bench_gpu"}
-"""The simulator whose environments are torch's tensors, on a GPU, and what measures it."""
+FLY_WITH_TORCH = {
+    "alula.bench_gpu",
+    "alula.sim.mujoco.arm_warp",
+    "alula.sim.mujoco.warp_physics",
+    "alula.sim.multirotor.cuda",
+}
+"""Simulators whose environments are torch's tensors, on a GPU, and what measures them."""
 MAY_IMPORT_TORCH = LEARN_WITH_TORCH | FLY_WITH_TORCH
 
-NEED_EXTRAS = {"alula.sim.mujoco.arm_warp"}
+NEED_EXTRAS = {"alula.sim.mujoco.arm_warp", "alula.sim.mujoco.warp_physics"}
 """What says in one line which extra it needs."""
 
 

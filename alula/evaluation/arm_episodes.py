@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alula.errors import AlulaError
 from alula.evaluation.flight import Act
-from alula.sim.mujoco.arm import MujocoArm
+
+if TYPE_CHECKING:
+    from alula.sim.mujoco.arm import MujocoArm
+    from alula.sim.mujoco.arm_warp import HostedArm
 
 MAX_SAMPLES = 50_000_000
 """Largest episodes x steps of one run."""
@@ -59,7 +62,7 @@ class Episodes:
 
 def run_episodes(
     act: Act,
-    simulator: MujocoArm,
+    simulator: "MujocoArm | HostedArm",
     *,
     steps: int,
     seed: int,

@@ -23,7 +23,7 @@ from alula.policies.onnx_file import Policy
 from alula.robots.arm import Arm, known_arms, load_arm
 from alula.sim.arm_config import ArmRandomization
 
-ArmSimName = Literal["mujoco", "mujoco-other"]
+ArmSimName = Literal["mujoco", "mujoco-other", "mujoco-warp"]
 BLOCK = 256
 """Episodes that move side by side; what is interrupted loses at most these."""
 MAX_LATE = 10_000
@@ -223,7 +223,8 @@ def evaluate_arm(
     Args:
         policy: the loaded policy.
         name: what to call it.
-        sim: `mujoco`, as trained, or `mujoco-other` (see `arm_physics.other_physics`).
+        sim: `mujoco`, as trained, `mujoco-other` (see `arm_physics.other_physics`), or `mujoco-warp`, on a GPU where there
+            is one.
         robot: arm to move; None takes the shipped one the policy was made for.
         episodes: number of independent episodes.
         seed: evaluation seed; starts, goals, parameters and noise differ from those of any training seed.
@@ -244,7 +245,9 @@ def evaluate_arm(
     length = setting.config.episode_steps if steps is None else steps
     run = run_blocks(
         controller or policy.controller,
-        other_physics(setting) if sim == "mujoco-other" else setting,
+        other_physics(setting)
+        if sim == "mujoco-other"
+        else replace(setting, warp=sim == "mujoco-warp"),
         episodes=episodes,
         steps=length,
         seed=seed,

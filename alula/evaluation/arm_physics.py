@@ -6,6 +6,7 @@
 import math
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import mujoco
@@ -16,6 +17,9 @@ from alula.sim.arm_config import MAX_SUBSTEPS, ArmSimConfig
 from alula.sim.arm_scene import Start, ToolPose
 from alula.sim.mujoco.arm import MujocoArm
 from alula.sim.mujoco.arm_model import Edit
+
+if TYPE_CHECKING:
+    from alula.sim.mujoco.arm_warp import HostedArm
 
 SOFTER = 1.5
 """Factor on the time constant of every contact in the second setting [-]."""
@@ -38,11 +42,26 @@ class Setting:
     """Rates, actions, randomisation, noise."""
     edit: Edit | None = None
     """Change of the model."""
+    warp: bool = False
+    """Moved by MuJoCo Warp, on a GPU where there is one, in place of C MuJoCo."""
 
-    def simulator(self, n: int) -> MujocoArm:
-        """N environments in which an ended episode stays ended, and nothing helps the robot."""
+    def simulator(self, n: int) -> "MujocoArm | HostedArm":
+        """N environments in which an ended episode stays ended, and nothing helps the robot.
+
+        Raises:
+            AlulaError: MuJoCo Warp is not installed, or does not know the model.
+        """
         config = replace(self.config, assisting_force=0.0, relaxed_contacts=0.0, head_start=0.0)
-        return MujocoArm(self.robot, self.task, config, n, auto_reset=False, edit=self.edit)
+        if not self.warp:
+            return MujocoArm(self.robot, self.task, config, n, auto_reset=False, edit=self.edit)
+        from alula.sim.mujoco.arm_warp import HostedArm, WarpArm, best_device
+
+        device = best_device()
+        return HostedArm(
+            WarpArm(
+                self.robot, self.task, config, n, auto_reset=False, edit=self.edit, device=device
+            )
+        )
 
 
 def other_physics(setting: Setting) -> Setting:

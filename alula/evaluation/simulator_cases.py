@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from alula.arrays import namespace
 from alula.robots.arm import Arm
 from alula.robots.multirotor import Multirotor
 from alula.sim.arm_config import ArmSimConfig
@@ -188,7 +189,11 @@ class ArmCase:
         )
 
     def _task_without_end(self) -> ModuleType:
-        return _variant(self.task, failed=lambda scene: np.zeros(len(scene.joint_position), bool))
+        def failed(scene: Scene) -> np.ndarray:
+            xp, first = namespace(scene.joint_position), scene.joint_position[:, 0]
+            return xp.zeros_like(first, dtype=xp.bool)
+
+        return _variant(self.task, failed=failed)
 
 
 def _variant(task: ModuleType, **functions: Callable) -> ModuleType:

@@ -2,11 +2,13 @@
 step of the tool: all from the arm's kinematics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from alula.arrays import namespace
 from alula.errors import AlulaError
 from alula.frames import quat_from_rot, rotation_between
 from alula.robots.arm import Arm
@@ -33,9 +35,10 @@ def tool_jacobian(kinematics: Kinematics, joint_position: ArrayLike) -> np.ndarr
         kinematics: of the tool.
         joint_position: of one arm (J) or of many (N, J) [rad or m].
     """
-    q = np.asarray(joint_position, float)
+    xp = namespace(joint_position)
+    q: Any = np.asarray(joint_position, float) if xp is np else joint_position
     position, axes = kinematics.axes(q.tolist() if q.ndim == 1 else list(q.T))
-    jacobian = np.zeros((*q.shape[:-1], 6, q.shape[-1]))
+    jacobian = xp.zeros((*q.shape[:-1], 6, q.shape[-1]), dtype=q.dtype, device=q.device)
     for joint, slide, (u, v, w), point in axes:
         x, y, z = (a - b for a, b in zip(position, point, strict=True))
         # A slide moves the tool along its axis n; a hinge by n x (p - point), and turns it about n.
@@ -52,8 +55,10 @@ class ToolSteps:
     world, and for each joint that does not move the tool, a gripper's, its own step.
     """
 
-    def __init__(self, arm: Arm, control_dt: float) -> None:
-        """`control_dt` is the time between two steps [s].
+    def __init__(
+        self, arm: Arm, control_dt: float, asarray: Callable[[Any], Any] = np.asarray
+    ) -> None:
+        """`control_dt` is the time between two steps [s]; `asarray` as of `TargetSteps`.
 
         Raises:
             AlulaError: the arm has no model, or no tool in it.
@@ -64,7 +69,8 @@ class ToolSteps:
         """Places of the joints that do not move the tool."""
         self.names = (*TOOL_STEPS, *(arm.joint_names[j] for j in self.others))
         """Names of the actions (A)."""
-        self._reach = control_dt * np.array(arm.velocity_max)
+        self._reach = control_dt * asarray(arm.velocity_max)
+        self._damping = asarray(TOOL_DAMPING**2 * np.eye(6))
 
     def joint_steps(self, target: np.ndarray, step: np.ndarray) -> np.ndarray:
         """How far the targets of the joints move [rad or m] (..., J): by damped least squares, none faster than it can.
@@ -81,13 +87,14 @@ class ToolSteps:
             target: where the joints are sent now, of one arm (J) or of many (N, J).
             step: of the tool, and of the other joints, in the order of `names` (..., A).
         """
-        j = tool_jacobian(self._kinematics, target)
-        square = j @ np.swapaxes(j, -1, -2) + TOOL_DAMPING**2 * np.eye(6)
-        moved = np.swapaxes(j, -1, -2) @ np.linalg.solve(square, step[..., :6, None])
-        moved = moved[..., 0]
+        xp, j = namespace(target), tool_jacobian(self._kinematics, target)
+        square = j @ j.mT + self._damping
+        moved = (j.mT @ xp.linalg.solve(square, step[..., :6, None]))[..., 0]
         # All alike, so that the tool is slowed down and not led elsewhere.
-        moved /= np.maximum(1.0, np.abs(moved / self._reach).max(axis=-1, keepdims=True))
-        moved[..., self.others] = step[..., 6:]
+        fastest = xp.max(xp.abs(moved / self._reach), axis=-1, keepdims=True)
+        moved = moved / xp.maximum(fastest, 1.0)
+        for k, joint in enumerate(self.others):
+            moved[..., joint] = step[..., 6 + k]
         return moved
 
 

@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from alula.arrays import namespace
 from alula.errors import AlulaError
 from alula.robots.arm import Arm
 
@@ -88,8 +89,9 @@ class Kinematics:
         """Rotation of the site, row-major (9), and its position (3); axes of the joints on the way are appended."""
         # Plain floats: numpy takes longer to begin a product of such small matrices than this takes to end it. The same
         # lines serve arrays, one number a joint and arm.
-        many = isinstance(joint_position[0], np.ndarray)
-        cos, sin = (np.cos, np.sin) if many else (math.cos, math.sin)
+        first = joint_position[0]
+        xp: Any = math if isinstance(first, float | int) else namespace(first)
+        cos, sin = xp.cos, xp.sin
         a, b, c, d, e, f, g, h, i, x, y, z = self._start
         for index, slide, reference, fixed in self._steps:
             q = joint_position[index] - reference

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from alula.arrays import namespace
 from alula.frames import quat_multiply, rot_from_quat, rotation_between
 from alula.policies.contract import ObservationEntry
 from alula.robots.arm import Arm
@@ -184,13 +185,15 @@ def observe(scene: Scene) -> list[np.ndarray]:
 def _place(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Of the tip: distance from the hole's axis [m] (N), and depth below the rim, of a tip beside the hole at most 0 [m] (N)."""
     tip = scene.sensor["tip_h"]
-    aside = np.linalg.norm(tip[:, :2], axis=1)
-    return aside, np.where(aside < INSIDE, -tip[:, 2], np.minimum(-tip[:, 2], 0.0))
+    xp = namespace(tip)
+    aside = xp.linalg.vector_norm(tip[:, :2], axis=1)
+    return aside, xp.where(aside < INSIDE, -tip[:, 2], xp.minimum(-tip[:, 2], 0.0))
 
 
 def _force(scene: Scene) -> np.ndarray:
     """Of the contact of peg and block [N] (N)."""
-    return np.linalg.norm(scene.sensor["force_w"][:, :3], axis=1)
+    force = scene.sensor["force_w"][:, :3]
+    return namespace(force).linalg.vector_norm(force, axis=1)
 
 
 def privileged(scene: Scene) -> np.ndarray:
@@ -198,8 +201,9 @@ def privileged(scene: Scene) -> np.ndarray:
     (N, 12).
     """
     tip, wrench = scene.sensor["tip_h"], scene.sensor["force_w"]
-    return np.concatenate(
-        [500.0 * scene.goal["hole_bias_w"], np.tanh(200.0 * tip), np.tanh(0.05 * wrench[:, :3]), np.tanh(wrench[:, 3:])],
+    xp = namespace(tip)
+    return xp.concat(
+        [500.0 * scene.goal["hole_bias_w"], xp.tanh(200.0 * tip), xp.tanh(0.05 * wrench[:, :3]), xp.tanh(wrench[:, 3:])],
         axis=1,
     )  # fmt: skip
 
@@ -212,12 +216,12 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
         r = 0.5 c(|tip - mouth|) + 2 depth / 0.025 + inserted - 0.5 |phi| - 0.002 max(F - 20, 0) - 0.005 |a - a_before|^2
         c(d) = 1 - tanh(50 d); depth of a tip in the hole, at least 0; there c = 1
     """
-    aside, depth = _place(scene)
-    deep = np.clip(depth, 0.0, DEPTH)
-    away = np.hypot(aside, np.minimum(depth, 0.0))
-    near = np.where(deep > 0.0, 1.0, 1.0 - np.tanh(50.0 * away))
-    angle = np.linalg.norm(_rotation_error(scene), axis=1)
-    hard = np.maximum(_force(scene) - 20.0, 0.0)
+    xp, (aside, depth) = namespace(action), _place(scene)
+    deep = xp.clip(depth, 0.0, DEPTH)
+    away = xp.hypot(aside, xp.minimum(depth, 0.0))
+    near = xp.where(deep > 0.0, 1.0, 1.0 - xp.tanh(50.0 * away))
+    angle = xp.linalg.vector_norm(_rotation_error(scene), axis=1)
+    hard = xp.maximum(_force(scene) - 20.0, 0.0)
     change = ((action - previous) ** 2).sum(1)
     filled = 2.0 * deep / DEPTH + (deep >= INSERTED)
     return 0.5 * near + filled - 0.5 * angle - 0.002 * hard - 0.005 * change
@@ -225,7 +229,9 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
 
 def failed(scene: Scene) -> np.ndarray:
     """The tip is no longer over the block [N]."""
-    return np.abs(scene.sensor["tip_h"][:, :2]).max(axis=1) > HALF_BLOCK
+    tip = scene.sensor["tip_h"]
+    xp = namespace(tip)
+    return xp.max(xp.abs(tip[:, :2]), axis=1) > HALF_BLOCK
 
 
 def measures(scene: Scene) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from alula.arrays import namespace
 from alula.frames import rot_from_quat
 from alula.robots.arm import Arm
 from alula.robots.inverse_kinematics import joint_positions
@@ -136,29 +137,32 @@ def head_start(rng: np.random.Generator, n: int, robot: Arm, tool_pose: ToolPose
 
 def _forces(scene: Scene) -> np.ndarray:
     """Of the two pads [N] (N, 2)."""
-    return np.concatenate([scene.sensor["left_force"], scene.sensor["right_force"]], axis=1)
+    left, right = scene.sensor["left_force"], scene.sensor["right_force"]
+    return namespace(left).concat([left, right], axis=1)
 
 
 def _held(scene: Scene) -> np.ndarray:
-    near = np.linalg.norm(to_object(scene), axis=1) < OVER
-    return near & (_forces(scene).min(axis=1) > HOLDING)
+    way, forces = to_object(scene), _forces(scene)
+    xp = namespace(way)
+    return (xp.linalg.vector_norm(way, axis=1) < OVER) & (xp.min(forces, axis=1) > HOLDING)
 
 
 def privileged(scene: Scene) -> np.ndarray:
     """What the critic sees beside the actor's rows without noise: the cube's motion, the pads' forces."""
-    forces = np.tanh(0.05 * _forces(scene))
     velocity = scene.sensor["object_velocity_w"]
-    return np.concatenate([velocity, forces, _held(scene)[:, None]], axis=1)
+    xp = namespace(velocity)
+    forces = xp.tanh(0.05 * _forces(scene))
+    return xp.concat([velocity, forces, _held(scene)[:, None]], axis=1)
 
 
 def _clearance(scene: Scene, up: np.ndarray) -> np.ndarray:
     """Height of the pads' lowest corner above the floor, for a hand whose fingers open along the tool's y [m] (N);
     `up` is the world's z in the tool's axes (N, 3).
     """
-    half = np.full((len(up), 3), PAD)
-    half[:, 1] = scene.joint_position[:, -1] + FINGER
+    x, y, z = (namespace(up).abs(up[:, k]) for k in range(3))
     # lowest corner of a box: its middle less sum_k |R_zk| half_k
-    return scene.sensor["tool_position_w"][:, 2] - (np.abs(up) * half).sum(1)
+    half = x * PAD + y * (scene.joint_position[:, -1] + FINGER) + z * PAD
+    return scene.sensor["tool_position_w"][:, 2] - half
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
@@ -177,29 +181,32 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
     around the cube; fingers that take it by its edges; arms that wedge it between open fingers, and press too hard; a hand
     that is pressed on the floor and has its servo targets far below, from where no random action lifts it.
     """
-    d, distance = (np.linalg.norm(v, axis=1) for v in (to_object(scene), to_goal(scene)))
+    xp = namespace(action)
+    d, distance = (xp.linalg.vector_norm(v, axis=1) for v in (to_object(scene), to_goal(scene)))
     rot, cube_rot = (rot_from_quat(scene.sensor[k]) for k in ("tool_quat_w", "object_quat_w"))
     up = rot[:, 2]
-    flush = (np.abs(np.einsum("nik,ni->nk", cube_rot, rot[:, :, 1])).max(axis=1) - 0.7) / 0.3
-    at_cube = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
+    along = xp.abs(xp.sum(cube_rot * rot[:, :, 1:2], axis=1))
+    flush = (xp.max(along, axis=1) - 0.7) / 0.3
+    at_cube = 0.5 * (1.0 - xp.tanh(5.0 * d)) + 0.25 * (1.0 - xp.tanh(20.0 * d))
     forces = _forces(scene)
-    grip = np.clip(forces.min(axis=1) / PRESSED, 0.0, 1.0)
-    grip *= np.clip(2.0 - forces.max(axis=1) / CRUSHED, 0.0, 1.0)
-    carried = 0.5 + 5.0 * np.maximum(1.0 - distance / CARRY, 0.0)
-    carried += 2.0 * (1.0 - np.tanh(20.0 * distance))
-    near, away = np.exp(-((d / NEAR) ** 2)), 1.0 - np.exp(-((d / AWAY) ** 2))
+    grip = xp.clip(xp.min(forces, axis=1) / PRESSED, 0.0, 1.0)
+    grip = grip * xp.clip(2.0 - xp.max(forces, axis=1) / CRUSHED, 0.0, 1.0)
+    carried = 0.5 + 5.0 * xp.maximum(1.0 - distance / CARRY, 0.0)
+    carried += 2.0 * (1.0 - xp.tanh(20.0 * distance))
+    near, away = xp.exp(-((d / NEAR) ** 2)), 1.0 - xp.exp(-((d / AWAY) ** 2))
     opening = action[:, -1]
-    floor = np.clip(1.0 - _clearance(scene, up) / CLEAR, 0.0, 1.0)
+    floor = xp.clip(1.0 - _clearance(scene, up) / CLEAR, 0.0, 1.0)
     change = ((action - previous) ** 2).sum(1)
     hand = 0.1 * away * (1.0 + opening) + near * (0.25 * (1.0 - opening) + grip * carried)
-    attitude = 0.5 * flush * np.exp(-((d / FLUSH) ** 2)) - 0.4 * up[:, 2]
+    attitude = 0.5 * flush * xp.exp(-((d / FLUSH) ** 2)) - 0.4 * up[:, 2]
     return at_cube + attitude + hand - 0.5 * floor - 0.001 * change
 
 
 def failed(scene: Scene) -> np.ndarray:
     """The cube has left the reach of the arm [N]."""
-    place = scene.sensor["object_position_w"]
-    return (np.abs(place[:, :2] - [0.5, 0.0]) > 0.6).any(axis=1) | (place[:, 2] < -0.1)
+    x, y, z = (scene.sensor["object_position_w"][:, k] for k in range(3))
+    xp = namespace(z)
+    return (xp.abs(x - 0.5) > 0.6) | (xp.abs(y) > 0.6) | (z < -0.1)
 
 
 def measures(scene: Scene) -> dict[str, np.ndarray]:

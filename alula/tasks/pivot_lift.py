@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from alula.arrays import namespace
 from alula.frames import quat_multiply, rot_from_quat
 from alula.robots.arm import Arm
 from alula.robots.inverse_kinematics import joint_positions
@@ -205,16 +206,17 @@ def _height(scene: Scene) -> np.ndarray:
 def _held(scene: Scene) -> np.ndarray:
     """Both pads press on the box, against each other: more than 90 degrees apart. A box may lean on the palm too."""
     left, right = scene.sensor["left_force_w"], scene.sensor["right_force_w"]
-    size = np.stack([np.linalg.norm(f, axis=1) for f in (left, right)])
-    return ((left * right).sum(1) < 0.0) & (size.min(axis=0) > HOLDING)
+    xp = namespace(left)
+    hard = [xp.linalg.vector_norm(f, axis=1) > HOLDING for f in (left, right)]
+    return ((left * right).sum(1) < 0.0) & hard[0] & hard[1]
 
 
 def privileged(scene: Scene) -> np.ndarray:
     """What the critic sees beside the actor's rows without noise: the box's motion, the pads' forces on it (N, 13)."""
-    s = scene.sensor
-    forces = [np.tanh(0.05 * s[k]) for k in ("left_force_w", "right_force_w")]
+    s, xp = scene.sensor, namespace(scene.joint_position)
+    forces = [xp.tanh(0.05 * s[k]) for k in ("left_force_w", "right_force_w")]
     motion = [s["object_velocity_w"], 0.2 * s["object_angular_velocity_w"]]
-    return np.concatenate([*motion, *forces, _held(scene)[:, None]], axis=1)
+    return xp.concat([*motion, *forces, _held(scene)[:, None]], axis=1)
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
@@ -232,22 +234,23 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
 
     Closed fingers on top of the box are near to where they are to close, along y: there they must open.
     """
+    xp = namespace(action)
     s, height, held = scene.sensor, _height(scene), _held(scene)
     rot, box_rot = (rot_from_quat(s[k]) for k in ("tool_quat_w", "object_quat_w"))
     side = s["object_position_w"] - HALF_EDGE * box_rot[:, :, 1]
     way, over = side + INSIDE * box_rot[:, :, 1] - s["tool_position_w"], EDGE - side[:, 1]
     along_y = (rot[:, :, 1] * way).sum(1)
-    d = np.linalg.norm(way, axis=1)
+    d = xp.linalg.vector_norm(way, axis=1)
     e2 = d * d + 3.0 * along_y**2
-    flush = np.abs((rot[:, :, 1] * box_rot[:, :, 2]).sum(1))
+    flush = xp.abs((rot[:, :, 1] * box_rot[:, :, 2]).sum(1))
     into = (rot[:, :, 2] * box_rot[:, :, 1]).sum(1)
-    at_side = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
-    attitude = (0.4 * flush + 0.2 * into) * np.exp(-((d / TURNED) ** 2))
-    out = np.where(held, 1.0, np.clip((over - OVER[0]) / (OVER[1] - OVER[0]), 0.0, 1.0))
-    near, away = np.exp(-e2 / NEAR**2), 1.0 - np.exp(-e2 / AWAY**2)
+    at_side = 0.5 * (1.0 - xp.tanh(5.0 * d)) + 0.25 * (1.0 - xp.tanh(20.0 * d))
+    attitude = (0.4 * flush + 0.2 * into) * xp.exp(-((d / TURNED) ** 2))
+    out = xp.where(held, 1.0, xp.clip((over - OVER[0]) / (OVER[1] - OVER[0]), 0.0, 1.0))
+    near, away = xp.exp(-e2 / NEAR**2), 1.0 - xp.exp(-e2 / AWAY**2)
     opening = action[:, -1]
     hand = (over > FREE) * (0.1 * away * (1.0 + opening) + 0.25 * near * (1.0 - opening))
-    raised = np.maximum(1.0 - np.abs(height / HEIGHT - 1.0), 0.0)
+    raised = xp.maximum(1.0 - xp.abs(height / HEIGHT - 1.0), 0.0)
     lifted = 0.5 + 5.0 * raised + 2.0 * (height > LIFTED)
     change = ((action - previous) ** 2).sum(1)
     return at_side + attitude + out + hand + held * lifted - 0.001 * change

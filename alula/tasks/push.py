@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from alula.arrays import namespace
 from alula.frames import rot_from_quat
 from alula.robots.arm import Arm
 from alula.robots.inverse_kinematics import joint_positions
@@ -117,10 +118,9 @@ def privileged(scene: Scene) -> np.ndarray:
     Friction and mass are among the randomised parameters, which the simulator adds.
     """
     s = scene.sensor
-    force = np.tanh(0.05 * s["push_force_w"])
-    return np.concatenate(
-        [s["object_velocity_w"], 0.2 * s["object_angular_velocity_w"], force], axis=1
-    )
+    xp = namespace(s["push_force_w"])
+    force = xp.tanh(0.05 * s["push_force_w"])
+    return xp.concat([s["object_velocity_w"], 0.2 * s["object_angular_velocity_w"], force], axis=1)
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
@@ -133,22 +133,23 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
         F: of the hand on the box
         d = |tool - behind|, 0 where the box has arrived;  behind: BEHIND the box's middle on the line from the target
     """
-    s, way = scene.sensor, to_goal(scene)
-    e = np.linalg.norm(way, axis=1)
-    ahead = way / np.maximum(e, 1e-6)[:, None]
+    xp, s, way = namespace(action), scene.sensor, to_goal(scene)
+    e = xp.linalg.vector_norm(way, axis=1)
+    ahead = way / xp.maximum(e, 1e-6)[:, None]
     arrived = e < REACHED
-    d = np.linalg.norm(to_object(scene) - BEHIND * ahead, axis=1) * ~arrived
-    behind = 0.5 * (1.0 - np.tanh(5.0 * d)) + 0.25 * (1.0 - np.tanh(20.0 * d))
+    d = xp.linalg.vector_norm(to_object(scene) - BEHIND * ahead, axis=1) * ~arrived
+    behind = 0.5 * (1.0 - xp.tanh(5.0 * d)) + 0.25 * (1.0 - xp.tanh(20.0 * d))
     upright = -rot_from_quat(s["tool_quat_w"])[:, 2, 2]
-    force = np.linalg.norm(s["push_force_w"], axis=1)
-    price = 2.0 * np.tanh(force / HARD) + 0.005 * ((action - previous) ** 2).sum(1)
-    return behind + 0.2 * upright + 2.0 * (1.0 - np.tanh(5.0 * e)) + arrived - price
+    force = xp.linalg.vector_norm(s["push_force_w"], axis=1)
+    price = 2.0 * xp.tanh(force / HARD) + 0.005 * ((action - previous) ** 2).sum(1)
+    return behind + 0.2 * upright + 2.0 * (1.0 - xp.tanh(5.0 * e)) + arrived - price
 
 
 def failed(scene: Scene) -> np.ndarray:
     """The box is out of reach [N]."""
-    middle = np.mean(AREA, axis=0)
-    return np.linalg.norm(scene.sensor["object_position_w"][:, :2] - middle, axis=1) > LOST
+    place = scene.sensor["object_position_w"]
+    x, y = (place[:, k] - 0.5 * (AREA[0][k] + AREA[1][k]) for k in range(2))
+    return namespace(place).hypot(x, y) > LOST
 
 
 def measures(scene: Scene) -> dict[str, np.ndarray]:

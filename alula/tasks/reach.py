@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from alula.arrays import namespace
 from alula.errors import AlulaError
 from alula.frames import rotation_between
 from alula.policies.contract import ObservationEntry
@@ -81,7 +82,7 @@ def observe(scene: Scene) -> list[np.ndarray]:
 
 def privileged(scene: Scene) -> np.ndarray:
     """What the critic sees beside the actor's rows without noise: nothing."""
-    return np.zeros((len(scene.joint_position), 0))
+    return scene.joint_position[:, :0]
 
 
 def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray:
@@ -92,18 +93,19 @@ def reward(scene: Scene, action: np.ndarray, previous: np.ndarray) -> np.ndarray
         d = sqrt(|e|^2 + 0.01^2)
         r = 1 - d / 0.3 + (1 - tanh(d / 0.02)) / 2 - 0.2 sqrt(|phi|^2 + 0.1^2) - 0.01 |a - a_before|^2 - 0.002 |qd|^2
     """
-    position, rotation = _errors(scene)
-    distance = np.sqrt((position**2).sum(1) + 0.01**2)
-    angle = np.sqrt((rotation**2).sum(1) + 0.1**2)
+    xp, (position, rotation) = namespace(action), _errors(scene)
+    distance = xp.sqrt((position**2).sum(1) + 0.01**2)
+    angle = xp.sqrt((rotation**2).sum(1) + 0.1**2)
     change = ((action - previous) ** 2).sum(1)
     speed = (scene.joint_velocity**2).sum(1)
-    close = 1.0 - distance / 0.3 + 0.5 * (1.0 - np.tanh(distance / 0.02))
+    close = 1.0 - distance / 0.3 + 0.5 * (1.0 - xp.tanh(distance / 0.02))
     return close - 0.2 * angle - 0.01 * change - 0.002 * speed
 
 
 def failed(scene: Scene) -> np.ndarray:
     """Nothing ends an episode early [N]."""
-    return np.zeros(len(scene.joint_position), bool)
+    xp = namespace(scene.joint_position)
+    return xp.zeros_like(scene.joint_position[:, 0], dtype=xp.bool)
 
 
 def measures(scene: Scene) -> dict[str, np.ndarray]:

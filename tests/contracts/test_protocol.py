@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alula.build import SimName, build_simulator
-from alula.evaluation.simulator_cases import ArmCase, Case, FlightCase
+from alula.evaluation.simulator_cases import ArmCase, ArmSimulator, Case, FlightCase
 from alula.evaluation.simulator_robot_checks import checks_of
 from alula.presets import ARM_RANDOMIZED
 from alula.robots.arm import load_arm
@@ -42,11 +42,16 @@ def flight(kind: SimName) -> FlightCase:
 def arm(name: str, task: ModuleType, *, warp: bool = False, threads: int | None = None) -> ArmCase:
     robot = load_arm(name)
 
-    def build(task: ModuleType, config: ArmSimConfig, n_envs: int, auto_reset: bool) -> MujocoArm:
-        kind = MujocoArm
+    def build(
+        task: ModuleType, config: ArmSimConfig, n_envs: int, auto_reset: bool
+    ) -> ArmSimulator:
         if warp:
-            from alula.sim.mujoco.arm_warp import WarpArm as kind
-        return kind(robot, task, config, n_envs, auto_reset=auto_reset, threads=threads)
+            from alula.sim.mujoco.arm_warp import HostedArm, WarpArm
+
+            return HostedArm(
+                WarpArm(robot, task, config, n_envs, auto_reset=auto_reset, device="cpu")
+            )
+        return MujocoArm(robot, task, config, n_envs, auto_reset=auto_reset, threads=threads)
 
     return ArmCase(build=build, robot=robot, task=task, config=ARM)
 

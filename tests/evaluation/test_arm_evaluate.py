@@ -134,7 +134,7 @@ def test_flights_refuse_the_policy_of_an_arm(arm_policy: Policy) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"sim": "warp"}, "unknown simulator 'warp'; known: mujoco, mujoco-other"),
+        ({"sim": "warp"}, "unknown simulator 'warp'; known: mujoco, mujoco-other, mujoco-warp"),
         ({"episodes": 0}, "episodes is 0; allowed: 1 to"),
         ({"episodes": 10**9}, "allowed: 1 to"),
         ({"steps": 0}, "0 steps; allowed"),
@@ -213,7 +213,7 @@ def test_the_command_line(arm_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "ur5e as its file says, task reach, other physics: 3 episodes of 3 s" in err
     assert "error at the end  median" in err
     for bad, match in (
-        (["--sim", "multirotor"], "allowed here: mujoco, mujoco-other"),
+        (["--sim", "multirotor"], "allowed here: mujoco, mujoco-other, mujoco-warp"),
         (["--robot", "crazyflie"], "is for an arm, not for 'crazyflie'"),
     ):
         assert main(["evaluate", str(arm_path), *bad]) == 2
@@ -260,3 +260,20 @@ def test_the_longest_measure_is_set_apart_from_its_value() -> None:
     text = arm_text(data)
     assert "\nerror at the end  median 3.69 cm" in text
     assert "\noverhang at the end median 3.69 cm" in text
+
+
+@pytest.mark.slow
+def test_the_same_episodes_in_mujoco_warp(
+    arm_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mujoco_warp", reason="mujoco-warp is not installed")
+    command = ["evaluate", str(arm_path), "--episodes", "4", "--sim", "mujoco-warp", "--json"]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    data = json.loads(out)
+    assert (data["sim"], data["as_trained"]["sim"]) == ("mujoco-warp", "mujoco")
+    assert "task reach, MuJoCo Warp: 4 episodes" in err
+    # The same starts and goals, moved by the same policy without contacts.
+    mean, _ = data["gap"]["measures"]["error"]
+    assert abs(mean) < 1e-4
+    assert data["success"] == data["as_trained"]["success"]

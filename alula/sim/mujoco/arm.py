@@ -162,13 +162,7 @@ class MujocoArm:
         Raises:
             AlulaError: step before reset, an action of another shape or not finite, a diverged one where `strict`.
         """
-        if not self._started:
-            raise AlulaError("step before reset; allowed: reset(seed) first")
-        shape = (self.n_envs, self.n_actions)
-        if np.shape(action) != shape or not np.isfinite(action).all():
-            raise AlulaError(f"action has shape {np.shape(action)}; allowed: {shape}, finite")
-        action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
-        action = self._assist(action)
+        action = self._assist(np.clip(self.checked(action), -1.0, 1.0))
         self._command(action)
         self._steps += 1
         lost = self._advance()
@@ -200,6 +194,19 @@ class MujocoArm:
             final_observation=final,
             final_privileged=final_privileged,
         )
+
+    def checked(self, action: np.ndarray) -> np.ndarray:
+        """The same actions in single precision.
+
+        Raises:
+            AlulaError: before the first reset; an action of another shape or not finite.
+        """
+        if not self._started:
+            raise AlulaError("step before reset; allowed: reset(seed) first")
+        shape = (self.n_envs, self.n_actions)
+        if np.shape(action) != shape or not np.isfinite(action).all():
+            raise AlulaError(f"action has shape {np.shape(action)}; allowed: {shape}, finite")
+        return np.asarray(action, np.float32)
 
     def _assist(self, action: np.ndarray) -> np.ndarray:
         """Push the object; the actions of the robot [N, A]."""

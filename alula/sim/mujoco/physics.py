@@ -8,7 +8,7 @@ from typing import Protocol
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch, SimulationError
+from mujoco.batch import MODEL_FIELDS, Batch, SimulationError
 
 TO_VELOCITY = int(mujoco.mjtStage.mjSTAGE_VEL)
 """After the steps positions, velocities and their sensors are made current."""
@@ -82,6 +82,11 @@ class ThreadedPhysics:
     def expand(self, name: str) -> np.ndarray:
         """As `Physics.expand`."""
         return self._batch.expand(name)
+
+    def expanded(self) -> dict[str, np.ndarray]:
+        """Fields of the model that each simulation has for itself, by name: those of `expand`, and what MuJoCo derived from them."""
+        fields = {name: self._batch.expanded(name) for name in MODEL_FIELDS}
+        return {name: field for name, field in fields.items() if field is not None}
 
     def set_const(self, ids: np.ndarray) -> None:
         """As `Physics.set_const`."""

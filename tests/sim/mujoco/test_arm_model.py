@@ -324,6 +324,7 @@ def test_a_joint_that_is_neither_hinge_nor_slide_is_refused() -> None:
 
 def test_the_warp_back_end_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mujoco_warp", None)
-    monkeypatch.delitem(sys.modules, "alula.sim.mujoco.arm_warp", raising=False)
+    for name in ("arm_warp", "warp_physics"):
+        monkeypatch.delitem(sys.modules, f"alula.sim.mujoco.{name}", raising=False)
     with pytest.raises(AlulaError, match=r"mujoco-warp is not installed; allowed: .*alula\[warp\]"):
         import_module("alula.sim.mujoco.arm_warp")
