@@ -159,6 +159,7 @@ LEARN_WITH_TORCH = {
     for name in (
         "distributed",
         "distributional",
+        "environments",
         "exploration",
         "layers",
         "ppo",

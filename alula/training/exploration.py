@@ -7,7 +7,6 @@ begins with a chance p in each step::
     z = z_policy(o) + d,  d ~ N(0, s^2) in each action for L steps,  L uniform in 1 ... L_max
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +45,6 @@ class Exploration:
         self._left = (left - 1).clamp(min=0)
         return self._offset
 
-    def end(self, ended: np.ndarray) -> None:
+    def end(self, ended: Tensor) -> None:
         """Episodes [N] that have ended take theirs with them."""
-        self._left[torch.from_numpy(ended).to(self._left.device)] = 0
+        self._left.masked_fill_(ended[:, None], 0)

@@ -12,7 +12,7 @@ A failure is worth nothing after its end, a time-out is worth the value of its f
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from alula.policies.network import Network
 from alula.sim.protocol import AssistedSimulator, Simulator
 from alula.training.config import PpoConfig
+from alula.training.environments import Environments
 from alula.training.layers import (
     ALONE,
     Mlp,
@@ -37,8 +38,6 @@ from alula.training.learner import Spaces, check_fits
 from alula.training.residual import Corrected
 from alula.training.rollout import Rollout
 
-Rows = np.ndarray | Tensor
-"""What a simulator hands out: arrays, or tensors that stay on its device."""
 LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 RATE_FACTOR = 1.5
 """Step of the adaptive learning rate."""
@@ -133,13 +132,15 @@ class PpoLearner:
         """
         self.config, self.simulator, self._workers = config, simulator, workers
         self.updates_done = self.env_steps = 0
-        self._seed, self._spaces, self._n_actions = seed, spaces, spaces.n_actions
-        self.device = device
+        self._seed, self._n_actions, self.device = seed, spaces.n_actions, device
         acting = self._n_acting = spaces.n_actions + spaces.assisting_actions
         self._random = torch.Generator(device).manual_seed(seed)
+        self._environments = Environments(
+            simulator, spaces, privileged=config.privileged, device=device
+        )
         self._assist()
-        observation, seen = self._now = self._begin()
-        o, q = observation.shape[1], seen.shape[1]
+        self._now = self._environments.begin(self._own_seed())
+        o, q = self._now.observation.shape[1], self._now.privileged.shape[1]
         bias = 0.0 if base else unsquash(spaces.first_action)
         actor = Mlp((o, *config.hidden, acting), self._random, last=0.01, bias=bias)
         self.actor = Corrected(base, actor) if base else actor
@@ -155,17 +156,6 @@ class PpoLearner:
         self._draw_apart()
         # A look around, so that the first rollout is seen in the right proportions.
         self._take_in(self.collect())
-
-    def _begin(self) -> tuple[Rows, Rows]:
-        """New episodes; what actor and critic see of them."""
-        sim = self.simulator
-        self._in_tensors = isinstance(sim.reset(self._own_seed()), Tensor)
-        # Only a step tells what the critic sees.
-        first = torch.full(
-            (sim.n_envs, self._n_acting), self._spaces.first_action, device=self.device
-        )
-        idle = sim.step(self._given(first))
-        return idle.observation, self._critic_sees(idle.privileged, idle.observation)
 
     def _own_seed(self) -> int:
         """Another one for each worker and update; seeds of trainings are below 2^32."""
@@ -196,30 +186,21 @@ class PpoLearner:
         self.actor_normalizer.update(rollout.observation.flatten(0, 1), self._workers)
         self.critic_normalizer.update(rollout.privileged.flatten(0, 1), self._workers)
 
-    def _critic_sees(self, privileged: Rows, observation: Rows) -> Rows:
-        return privileged if self.config.privileged else observation
-
     @torch.no_grad()
     def collect(self) -> Rollout:
         """Fly `rollout_steps` steps with the present policy."""
-        c, sim = self.config, self.simulator
-        log_std = self.log_std.detach()
-        rows: list[tuple] = []
-        observation, seen = self._now
-        for _ in range(c.rollout_steps):
-            o, q = self._tensor(observation), self._tensor(seen)
-            mean = squash(self.actor(self.actor_normalizer(o)))
+        steps, log_std = self.config.rollout_steps, self.log_std.detach()
+        rows: list[tuple[Tensor, ...]] = []
+        for _ in range(steps):
+            seen = self._now
+            mean = squash(self.actor(self.actor_normalizer(seen.observation)))
             noise = torch.randn(mean.shape, generator=self._random, device=self.device)
             action = mean + log_std.exp() * noise
-            moved = sim.step(self._given(action.clamp(-1.0, 1.0)))
-            final = self._critic_sees(moved.final_privileged, moved.final_observation)
-            ended = moved.terminated | moved.truncated
-            numbers = (moved.reward, moved.terminated, ended, final)
-            rows.append((o, action, mean, q, *map(self._tensor, numbers)))
-            observation = moved.observation
-            seen = self._critic_sees(moved.privileged, observation)
-        self._now = observation, seen
-        self.env_steps += c.rollout_steps * sim.n_envs * self._workers.count
+            moved = self._environments.step(action.clamp(-1.0, 1.0))
+            outcome = (moved.reward, moved.terminated, moved.ended, moved.final.privileged)
+            rows.append((seen.observation, action, mean, seen.privileged, *outcome))
+            self._now = moved.now
+        self.env_steps += steps * self.simulator.n_envs * self._workers.count
         o, action, mean, q, reward, terminated, ended, final = (
             torch.stack(column) for column in zip(*rows, strict=True)
         )
@@ -246,14 +227,6 @@ class PpoLearner:
         """Of actions that do something [..., _acting], by what the actor makes of all [..., _n_acting]."""
         n = self._acting
         return log_likelihood(action, mean[..., :n], self.log_std[:n])
-
-    def _given(self, action: Tensor) -> Any:
-        """An action as the simulator takes it."""
-        return action if self._in_tensors else action.cpu().numpy()
-
-    def _tensor(self, x: Rows) -> Tensor:
-        # A simulator's own tensors are overwritten by its next step.
-        return x.clone() if isinstance(x, Tensor) else torch.from_numpy(x).to(self.device)
 
     def value(self, seen: Tensor) -> Tensor:
         """Values [...] of what the critic sees [..., Q]."""
@@ -376,7 +349,7 @@ class PpoLearner:
         self._random.set_state(torch.from_numpy(snapshot["random"]))
         self._draw_apart()
         self._assist()
-        self._now = self._begin()
+        self._now = self._environments.begin(self._own_seed())
 
     def _live(self) -> dict[str, Tensor]:
         """Every tensor that changes in training, and a base, by name; views, not copies."""

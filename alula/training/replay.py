@@ -80,33 +80,32 @@ class Replay:
     def add(
         self,
         *,
-        observation: np.ndarray,
-        privileged: np.ndarray,
-        action: np.ndarray,
-        reward: np.ndarray,
-        terminated: np.ndarray,
-        truncated: np.ndarray,
-        explored: np.ndarray,
-        next_observation: np.ndarray,
-        next_privileged: np.ndarray,
+        observation: Tensor,
+        privileged: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        terminated: Tensor,
+        ended: Tensor,
+        explored: Tensor,
+        next_observation: Tensor,
+        next_privileged: Tensor,
     ) -> None:
-        """Take in one transition of each environment, arrays [N, ...] of it; they replace the oldest if there is no room.
+        """Take in one transition of each environment, tensors [N, ...] of it; they replace the oldest if there is no room.
 
         `explored` says where the action was not the policy's own.
         """
-        numbers = np.stack((reward, terminated, terminated | truncated, explored), 1)
+        numbers = torch.stack([x.float() for x in (reward, terminated, ended, explored)], 1)
         parts = [observation, privileged, action, numbers, next_observation, next_privileged]
         if not self._widths[1]:
-            parts[1] = parts[-1] = np.zeros((len(action), 0))
-        self._put(np.concatenate(parts, 1, dtype=np.float32))
+            parts[1] = parts[-1] = action[:, :0]
+        self._put(torch.cat(parts, 1))
 
-    def _put(self, rows: np.ndarray) -> None:
+    def _put(self, rows: Tensor) -> None:
         rows = rows[-self.capacity :]
-        here = torch.from_numpy(rows)
         # up to the end of the ring, and on from its beginning
         first = min(len(rows), self.capacity - self._next)
-        self._rows[self._next : self._next + first] = here[:first]
-        self._rows[: len(rows) - first] = here[first:]
+        self._rows[self._next : self._next + first] = rows[:first]
+        self._rows[: len(rows) - first] = rows[first:]
         self._next = (self._next + len(rows)) % self.capacity
         self.size = min(self.size + len(rows), self.capacity)
 
@@ -155,4 +154,4 @@ class Replay:
         rows = rows.copy()
         rows[-self._n_envs :, self._ended] = 1.0
         self.size = self._next = 0
-        self._put(rows)
+        self._put(torch.from_numpy(rows))

@@ -36,9 +36,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from alula.policies.network import Network
-from alula.sim.protocol import Simulator, Transition
+from alula.sim.protocol import Simulator
 from alula.training.config import SacConfig
 from alula.training.distributional import XI, distributional_loss
+from alula.training.environments import Environments, Moved, Seen
 from alula.training.exploration import Exploration
 from alula.training.layers import Mlp, Normalizer, adam_state, policy_network, squash, unsquash
 from alula.training.learner import Spaces, check_fits
@@ -137,12 +138,15 @@ class SacLearner:
         """
         self.config, self.simulator, self.device = config, simulator, device
         self.updates_done = self.env_steps = 0
-        self._seed, self._spaces = seed, spaces
+        self._seed = seed
         n_actions = self._n_actions = spaces.n_actions
         self._random = torch.Generator(device).manual_seed(seed)
+        self._environments = Environments(
+            simulator, spaces, privileged=config.privileged, device=device
+        )
         self._exploration = Exploration(config, simulator.n_envs, n_actions, self._random)
-        observation, seen = self._now = self._begin()
-        o, q = observation.shape[1], seen.shape[1]
+        self._now = self._environments.begin(seed)
+        o, q = self._now.observation.shape[1], self._now.privileged.shape[1]
         actor = Mlp((o, *config.hidden, 2 * n_actions), self._random, last=0.01)
         bias = 0.0 if base else unsquash(spaces.first_action)
         torch.nn.init.constant_(actor.layers[-1].bias[:n_actions], bias)
@@ -172,23 +176,9 @@ class SacLearner:
         n_privileged = q if config.privileged else 0
         self.replay = Replay(
             config.replay_size, o, n_privileged, n_actions,
-            n_envs=len(observation), gamma=config.gamma, n_step=config.n_step, device=device,
+            n_envs=simulator.n_envs, gamma=config.gamma, n_step=config.n_step, device=device,
         )  # fmt: skip
         self._fill()
-
-    def _begin(self) -> tuple[np.ndarray, np.ndarray]:
-        """New episodes; what actor and critics see of them."""
-        sim = self.simulator
-        sim.reset(self._seed + self.updates_done)
-        self._exploration.end(np.ones(sim.n_envs, bool))
-        # Only a step tells what the critics see.
-        idle = sim.step(
-            np.full((sim.n_envs, self._n_actions), self._spaces.first_action, np.float32)
-        )
-        return idle.observation, self._critic_sees(idle.privileged, idle.observation)
-
-    def _critic_sees(self, privileged: np.ndarray, observation: np.ndarray) -> np.ndarray:
-        return privileged if self.config.privileged else observation
 
     def _fill(self) -> None:
         """Fly until there is enough to learn from."""
@@ -198,37 +188,35 @@ class SacLearner:
             self._step()
         self._take_in(flown)
 
-    def _take_in(self, flown: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def _take_in(self, flown: list[Seen]) -> None:
         """What actor and critics have seen, for their normalisers."""
-        normalizers = self.actor_normalizer, self.critic_normalizer
         # nothing was flown where a checkpoint held enough transitions
-        for normalizer, seen in zip(normalizers, zip(*flown, strict=True), strict=False):
-            normalizer.update(torch.from_numpy(np.concatenate(seen)).to(self.device))
+        if flown:
+            self.actor_normalizer.update(torch.cat([seen.observation for seen in flown]))
+            self.critic_normalizer.update(torch.cat([seen.privileged for seen in flown]))
 
     @torch.no_grad()
-    def _step(self) -> Transition:
+    def _step(self) -> Moved:
         """One step of all environments, into the replay."""
-        observation, seen = self._now
-        mean, log_std = self.policy(
-            self.actor_normalizer(torch.from_numpy(observation).to(self.device))
-        )
+        seen = self._now
+        mean, log_std = self.policy(self.actor_normalizer(seen.observation))
         offset = self._exploration.draw()
-        action = sample_action(mean + offset, log_std, self._noise(mean))[0].cpu().numpy()
-        moved = self.simulator.step(action)
-        self._exploration.end(moved.terminated | moved.truncated)
+        action = sample_action(mean + offset, log_std, self._noise(mean))[0]
+        moved = self._environments.step(action)
+        self._exploration.end(moved.ended)
         self.replay.add(
-            observation=observation,
-            privileged=seen,
+            observation=seen.observation,
+            privileged=seen.privileged,
             action=action,
             reward=moved.reward,
             terminated=moved.terminated,
-            truncated=moved.truncated,
-            explored=offset.any(1).cpu().numpy(),
-            next_observation=moved.final_observation,
-            next_privileged=self._critic_sees(moved.final_privileged, moved.final_observation),
+            ended=moved.ended,
+            explored=offset.any(1),
+            next_observation=moved.final.observation,
+            next_privileged=moved.final.privileged,
         )
         self.env_steps += len(action)
-        self._now = moved.observation, self._critic_sees(moved.privileged, moved.observation)
+        self._now = moved.now
         return moved
 
     def _noise(self, like: Tensor) -> Tensor:
@@ -263,8 +251,8 @@ class SacLearner:
         self.updates_done += 1
         critic_loss, value, entropy = torch.stack(learned).mean(0).tolist()
         return SacStatistics(
-            cost=-float(np.mean([m.reward for m in moved])),
-            failed=float(np.mean([m.terminated for m in moved])),
+            cost=-float(torch.stack([m.reward for m in moved]).mean()),
+            failed=float(torch.stack([m.terminated for m in moved]).float().mean()),
             critic_loss=critic_loss,
             value=value,
             temperature=float(self.log_temperature.detach().exp()),
@@ -371,7 +359,10 @@ class SacLearner:
             x.detach().copy_(torch.from_numpy(snapshot[name]))
         self.updates_done, self.env_steps = (int(n) for n in snapshot["counts"])
         self._random.set_state(torch.from_numpy(snapshot["random"]))
-        self._now = self._begin()
+        self._exploration.end(
+            torch.ones(self.simulator.n_envs, dtype=torch.bool, device=self.device)
+        )
+        self._now = self._environments.begin(self._seed + self.updates_done)
         self._fill()
 
     def _live(self) -> dict[str, Tensor]:

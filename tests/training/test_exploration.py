@@ -52,7 +52,6 @@ def test_it_ends_with_the_episode():
     config = replace(CONFIG, exploration_chance=1.0, exploration_steps=1000)
     exploration = Exploration(config, N, 2, torch.Generator().manual_seed(0))
     before = exploration.draw().clone()
-    ended = np.arange(N) < 10
+    ended = torch.arange(N) < 10
     exploration.end(ended)
-    changed = (exploration.draw() != before).all(1).numpy()
-    assert np.array_equal(changed, ended)
+    assert torch.equal((exploration.draw() != before).all(1), ended)

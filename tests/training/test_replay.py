@@ -15,12 +15,12 @@ def ring(capacity, o=2, q=3, a=1, **settings):
 
 def add(replay, *numbers, o=2, q=3, a=1, last=False, explored=False):
     """Transitions that carry their number everywhere, with a sign or a tenth that says where."""
-    k = np.array(numbers, np.float64)[:, None]
+    k = torch.tensor(numbers, dtype=torch.float32)[:, None]
+    failed = k[:, 0] % 2 == 1
     replay.add(
-        observation=np.repeat(k, o, 1), privileged=np.repeat(-k, q, 1), action=np.repeat(k / 10, a, 1),
-        reward=k[:, 0] + 0.25, terminated=k[:, 0] % 2 == 1, truncated=np.full(len(k), last),
-        explored=np.full(len(k), explored),
-        next_observation=np.repeat(k + 0.5, o, 1), next_privileged=np.repeat(-k - 0.5, q, 1),
+        observation=k.expand(-1, o), privileged=-k.expand(-1, q), action=k.expand(-1, a) / 10,
+        reward=k[:, 0] + 0.25, terminated=failed, ended=failed | last, explored=torch.as_tensor(explored).expand(len(k)),
+        next_observation=k.expand(-1, o) + 0.5, next_privileged=-k.expand(-1, q) - 0.5,
     )  # fmt: skip
 
 

@@ -294,7 +294,7 @@ def test_ppo_learns_from_tensors_what_it_learns_from_arrays(host) -> None:
         learner = PpoLearner(
             cast(Simulator, simulator), config, 1, Spaces(n_actions=4, first_action=0.1)
         )
-        learner._now = learner._begin()
+        learner._now = learner._environments.begin(1)
         first.append((learner.collect(), learner.update(), learner.snapshot()))
     (a, seen_a, kept_a), (b, seen_b, kept_b) = first
     for name in ("observation", "privileged", "reward", "terminated", "ended", "next_value"):
