@@ -163,7 +163,7 @@ def build_learner(preset: Preset, robot: Robot, seed: int, threads: int | None =
                     raise AlulaError(f"preset {preset.name}: assisting actions are for PPO")
                 from alula.training.sac import SacLearner
 
-                return SacLearner(simulator, algo, seed, spaces, base=base)
+                return SacLearner(simulator, algo, seed, spaces, base=base, device=algo.device)
             case _:
                 assert_never(algo)
     except ImportError:
@@ -211,7 +211,7 @@ def build_environments(
 ) -> tuple[Simulator, Spaces]:
     """Environments of a learner in torch, and what is known of them."""
     sim, algo = preset.sim, preset.algo
-    device = algo.device if isinstance(algo, PpoConfig) else "cpu"
+    device = "cpu" if isinstance(algo, ShortHorizonConfig) else algo.device
     if isinstance(robot, Arm) and isinstance(sim, ArmSimConfig):
         from alula.sim.mujoco.arm import MujocoArm
 

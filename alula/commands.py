@@ -145,13 +145,13 @@ def on_device(preset: "Preset", device: str) -> "Preset":
     """
     from dataclasses import replace
 
-    from alula.training.config import PpoConfig
+    from alula.training.config import ShortHorizonConfig
 
     if device == "cpu":
         return preset
-    if not isinstance(preset.algo, PpoConfig):
+    if isinstance(preset.algo, ShortHorizonConfig):
         raise AlulaError(
-            f"device is {device!r}; allowed for preset {preset.name}, which does not learn by PPO: cpu"
+            f"device is {device!r}; allowed for preset {preset.name}, which does not learn with torch: cpu"
         )
     return replace(preset, algo=replace(preset.algo, device=device))
 

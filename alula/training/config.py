@@ -130,7 +130,7 @@ class PpoConfig:
     observation_clip: float = 10.0
     """Bound of a normalised observation."""
     device: str = "cpu"
-    """Where networks and rollouts lie, as torch calls it; on a GPU multirotors fly there too."""
+    """Where networks and rollouts lie, and robots are simulated: cpu, cuda, cuda:1, ..."""
     assisted: float = 0.5
     """Share of the updates over which the help of assisting actions, where a task has them, falls to none [-]."""
     privileged: bool = True
@@ -160,8 +160,7 @@ class PpoConfig:
         }
         _check_bounds(self, bounds)
         _check_widths(self.hidden, self.critic_hidden)
-        if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", self.device):
-            raise AlulaError(f"device is {self.device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
+        _check_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +234,8 @@ class SacConfig:
     """Bound of a normalised observation."""
     privileged: bool = True
     """The critics see the true state, disturbance and parameters; else only what the actor sees."""
+    device: str = "cpu"
+    """Where networks and replay lie, and robots are simulated: cpu, cuda, cuda:1, ..."""
 
     def __post_init__(self) -> None:
         bounds = {
@@ -269,6 +270,12 @@ class SacConfig:
         }
         _check_bounds(self, bounds)
         _check_widths(self.hidden, self.critic_hidden)
+        _check_device(self.device)
+
+
+def _check_device(device: str) -> None:
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        raise AlulaError(f"device is {device!r}; allowed: cpu, cuda, cuda:0, cuda:1, ...")
 
 
 def _check_bounds(config: object, bounds: Mapping[str, tuple[float, float]]) -> None:

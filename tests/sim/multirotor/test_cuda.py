@@ -38,9 +38,10 @@ from alula.sim.multirotor.kernels import Batch, Features, RowCounts, aligned
 from alula.sim.multirotor.simulator import MultirotorSimulator
 from alula.sim.protocol import Simulator
 from alula.tasks import hover, track
-from alula.training.config import PpoConfig
+from alula.training.config import PpoConfig, SacConfig
 from alula.training.learner import Spaces
 from alula.training.ppo import PpoLearner
+from alula.training.sac import SacLearner
 
 ROBOT = load_robot("crazyflie")
 TASKS = {"hover": hover, "track": track}
@@ -306,7 +307,27 @@ def test_ppo_learns_from_tensors_what_it_learns_from_arrays(host) -> None:
         np.testing.assert_allclose(array, kept_b[name], atol=2e-3, rtol=1e-2, err_msg=name)
 
 
-def test_training_on_a_gpu_is_for_ppo_and_needs_one(tmp_path) -> None:
+def test_sac_learns_from_tensors_what_it_learns_from_arrays(host) -> None:
+    config = SacConfig(
+        n_envs=N, updates=2, steps_per_update=4, gradient_steps=1, warmup_steps=4 * N, batch_size=64,
+        hidden=(8,), critic_hidden=(8,), replay_size=10 * N,
+    )  # fmt: skip
+    found: list[Any] = []
+    for simulator in pair(host, WILD, hover):
+        learner = SacLearner(
+            cast(Simulator, simulator), config, 1, Spaces(n_actions=4, first_action=0.1)
+        )
+        assert learner.replay.size == 4 * N
+        found.append((learner.replay.newest(10**9), learner.update(), learner.snapshot()))
+    (flown_a, seen_a, kept_a), (flown_b, seen_b, kept_b) = found
+    # The replay holds the very steps, and with their final rows those of ended episodes.
+    np.testing.assert_allclose(flown_a, flown_b, atol=2e-3, rtol=1e-3)
+    assert seen_a.cost == pytest.approx(seen_b.cost, abs=1e-3)
+    for name in ("target_0", "actor_mean", "critic_mean"):
+        np.testing.assert_allclose(kept_a[name], kept_b[name], atol=2e-3, rtol=1e-2, err_msg=name)
+
+
+def test_training_on_a_gpu_is_for_learners_in_torch_and_needs_one(tmp_path) -> None:
     preset = get_preset("crazyflie-hover-ppo")
     assert on_device(preset, "cpu") is preset
     assert on_device(preset, "cuda:1").algo.device == "cuda:1"  # type: ignore[union-attr]
@@ -318,8 +339,10 @@ def test_training_on_a_gpu_is_for_ppo_and_needs_one(tmp_path) -> None:
         with pytest.raises(AlulaError, match="finds no CUDA GPU"):
             build_learner(on_device(preset, "cuda"), build_robot(preset), 0)
         arm = get_preset("panda-reach")
-        with pytest.raises(AlulaError, match="finds no CUDA GPU"):
+        with pytest.raises(AlulaError, match=r"finds no CUDA GPU|mujoco-warp is not installed"):
             build_learner(on_device(arm, "cuda"), build_robot(arm), 0)
+        insert = get_preset("panda-insert-sac")
+        assert on_device(insert, "cuda:1").algo.device == "cuda:1"  # type: ignore[union-attr]
 
 
 class DriverOnHost:
