@@ -16,6 +16,7 @@ from alula.errors import AlulaError
 from alula.options import Bench
 from alula.presets import Preset, get_preset
 from alula.robots.multirotor import load_robot
+from alula.sim.arm_config import ArmSimConfig
 from alula.sim.config import Limits, SimConfig
 from alula.sim.multirotor.kernels import LANES
 from alula.sim.multirotor.simulator import MultirotorSimulator
@@ -150,6 +151,11 @@ def bench_gpu(preset: Preset, *, repeats: int) -> tuple[dict[str, Any], str, tup
     lack = gpu.lack()
     if lack:
         return {"preset": preset.name, "gpu": "none"}, "nothing measured", (lack,)
+    if isinstance(preset.sim, ArmSimConfig):
+        from alula import bench_warp as warp
+
+        data = warp.bench_warp(preset, repeats=repeats)
+        return data, warp.text(data), ()
     data = gpu.bench_gpu(preset, repeats=repeats)
     return data, gpu.text(data), ()
 

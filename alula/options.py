@@ -271,6 +271,7 @@ class Bench(Common):
       alula bench sim
       alula bench train --repeats 5
       alula bench gpu --json > gpu.json
+      alula bench gpu --preset panda-lift
       alula bench scale --json > scale.json
     """
 
@@ -279,8 +280,8 @@ class Bench(Common):
         tyro.conf.Positional,
         tyro.conf.arg(metavar="sim|train|gpu|scale"),
     ]
-    """The simulator (RK4, reward, reset, observation) on one core, the training of a preset, the simulator on a GPU, or
-    training with two workers beside one."""
+    """The simulator (RK4, reward, reset, observation) on one core, the training of a preset, the simulator on a GPU (of an
+    arm: MuJoCo Warp beside C MuJoCo), or training with two workers beside one."""
     preset: Annotated[str | None, tyro.conf.arg(metavar="PRESET")] = None
     """Named experiment to measure. Default: l2f-hover; of scale panda-reach."""
     repeats: Annotated[int, tyro.conf.arg(metavar="N")] = 5

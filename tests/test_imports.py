@@ -175,6 +175,7 @@ RUN_BY_ISAAC = {"alula.sim.isaac.isaac_gym", "alula.sim.isaac.isaac_lab"}
 
 FLY_WITH_TORCH = {
     "alula.bench_gpu",
+    "alula.bench_warp",
     "alula.sim.mujoco.arm_warp",
     "alula.sim.mujoco.warp_physics",
     "alula.sim.multirotor.cuda",
@@ -182,7 +183,11 @@ FLY_WITH_TORCH = {
 """Simulators whose environments are torch's tensors, on a GPU, and what measures them."""
 MAY_IMPORT_TORCH = LEARN_WITH_TORCH | FLY_WITH_TORCH
 
-NEED_EXTRAS = {"alula.sim.mujoco.arm_warp", "alula.sim.mujoco.warp_physics"}
+NEED_EXTRAS = {
+    "alula.bench_warp",
+    "alula.sim.mujoco.arm_warp",
+    "alula.sim.mujoco.warp_physics",
+}
 """What says in one line which extra it needs."""
 
 

@@ -1,5 +1,6 @@
 """MuJoCo Warp against C MuJoCo: one policy step from the same state, with all that is randomised, delays, new episodes."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from runpy import run_path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from alula.errors import AlulaError
-from alula.presets import ARM_RANDOMIZED
+from alula.presets import ARM_RANDOMIZED, get_preset
 from alula.robots.arm import load_arm
 from alula.sim.arm_config import ArmRandomization, ArmSimConfig
 from alula.sim.mujoco.arm import MujocoArm
@@ -20,6 +21,7 @@ pytest.importorskip("mujoco_warp", reason="mujoco-warp is not installed")
 
 import torch
 
+from alula import bench_warp
 from alula.sim.mujoco.arm_warp import STATE, HostedArm, WarpArm
 from alula.training.config import PpoConfig
 from alula.training.learner import Spaces
@@ -261,3 +263,43 @@ def test_ppo_learns_from_tensors() -> None:
     assert np.isfinite(learner.update().cost)
     observation = HostedArm(arm).reset(3)
     assert not np.array_equal(first(observation), learner.network()(observation))
+
+
+def test_bench_measures_both_and_says_what() -> None:
+    preset = get_preset("ur5e-reach")
+    data = bench_warp.bench_warp(preset, repeats=2, device="cpu", sizes=(2, 3))
+    assert json.loads(json.dumps(data)) == data
+    assert [row["n_envs"] for row in data["worlds"]] == [2, 3]
+    for row in data["worlds"]:
+        for name in ("warp", "c"):
+            low, high = row[f"{name}_per_s_min"], row[f"{name}_per_s_max"]
+            assert 0.0 < low <= row[f"{name}_per_s"] <= high
+        assert row["ratio"] == pytest.approx(row["warp_per_s"] / row["c_per_s"])
+    assert data["dt_s"] == 0.005
+    assert "worlds" in bench_warp.text(data)
+    with pytest.raises(AlulaError, match="is a multirotor's"):
+        bench_warp.bench_warp(get_preset("l2f-hover"), repeats=1)
+    with pytest.raises(AlulaError, match="repeats is 0"):
+        bench_warp.bench_warp(preset, repeats=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_the_gpu_as_on_the_cpu() -> None:
+    config = ArmSimConfig(noise=0.0, randomization=RANDOM)
+    here, there = (
+        WarpArm(load_arm("panda"), lift, config, 8, device=device) for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(here.reset(3), there.reset(3).cpu(), atol=1e-6)
+    for action in actions_of(8, 8, 5):
+        x, y = here.step(tensor(action)), there.step(tensor(action).cuda())
+        # What lies on the floor touches it in one and not in the other.
+        np.testing.assert_allclose(here.qpos, there.qpos.cpu(), atol=1e-3)
+        np.testing.assert_allclose(x.reward, y.reward.cpu(), atol=1e-2)
+    # From the same state.
+    for mine, theirs in zip(there._worlds.zero_at_start, here._worlds.zero_at_start, strict=True):
+        mine.copy_(theirs)
+    for name, x in here._episode.items():
+        there._episode[name].copy_(x)
+    here.step(torch.zeros(8, 8))
+    there.step(torch.zeros(8, 8, device="cuda"))
+    np.testing.assert_allclose(here.qpos, there.qpos.cpu(), atol=10.0 * POSITION)
