@@ -1,17 +1,10 @@
 """From plain settings to working objects; the only file that knows every choice."""
 
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import (
-    Any,
-    Literal,
-    TypeVar,
-    assert_never,
-    cast,
-    get_type_hints,
-)
+from typing import Any, Literal, assert_never, cast
 
 import numpy as np
 
@@ -23,7 +16,7 @@ from alula.robots.arm import Arm, load_arm
 from alula.robots.files import find_robot, read_table
 from alula.robots.multirotor import Multirotor, load_robot
 from alula.sim.arm_config import ArmSimConfig
-from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
+from alula.sim.config import SimConfig
 from alula.sim.protocol import FlightSimulator, Simulator
 from alula.training.config import PpoConfig, SacConfig, ShortHorizonConfig
 from alula.training.learner import Learner, Spaces
@@ -32,7 +25,6 @@ Robot = Multirotor | Arm
 CLONED_FROM = 64
 """Environments in which a scripted controller is watched."""
 SimName = Literal["multirotor", "mujoco"]
-Settings = TypeVar("Settings")
 
 
 def build_task(name: TaskName) -> ModuleType:
@@ -143,13 +135,9 @@ def build_learner(preset: Preset, robot: Robot, seed: int, threads: int | None =
     Raises:
         AlulaError: it needs torch, which is not installed; settings or robots that do not fit.
     """
-    task, algo, sim = build_task(preset.task), preset.algo, preset.sim
+    task, algo = build_task(preset.task), preset.algo
     if isinstance(algo, ShortHorizonConfig):
-        from alula.training.short_horizon import ShortHorizonLearner
-
-        if isinstance(robot, Arm) or isinstance(sim, ArmSimConfig):
-            raise AlulaError(f"preset {preset.name}: short-horizon learning is for multirotors")
-        return ShortHorizonLearner(robot, task, sim, algo, seed, threads=threads)
+        return _build_short_horizon(preset, algo, robot, seed, threads)
     try:
         simulator, spaces = build_environments(preset, robot, task, threads)
         base = build_base(preset, robot, task)
@@ -168,6 +156,23 @@ def build_learner(preset: Preset, robot: Robot, seed: int, threads: int | None =
                 assert_never(algo)
     except ImportError:
         raise needs_torch(preset) from None
+
+
+def _build_short_horizon(
+    preset: Preset, algo: ShortHorizonConfig, robot: Robot, seed: int, threads: int | None
+) -> Learner:
+    task, sim = build_task(preset.task), preset.sim
+    if isinstance(robot, Arm) or isinstance(sim, ArmSimConfig):
+        raise AlulaError(f"preset {preset.name}: short-horizon learning is for multirotors")
+    if algo.device == "cpu":
+        from alula.training.short_horizon import ShortHorizonLearner
+
+        return ShortHorizonLearner(robot, task, sim, algo, seed, threads=threads)
+    try:
+        from alula.training.short_horizon_cuda import CudaShortHorizonLearner
+    except ImportError:
+        raise needs_torch(preset) from None
+    return CudaShortHorizonLearner(robot, task, sim, algo, seed)
 
 
 def needs_torch(preset: Preset) -> AlulaError:
@@ -211,7 +216,8 @@ def build_environments(
 ) -> tuple[Simulator, Spaces]:
     """Environments of a learner in torch, and what is known of them."""
     sim, algo = preset.sim, preset.algo
-    device = "cpu" if isinstance(algo, ShortHorizonConfig) else algo.device
+    assert not isinstance(algo, ShortHorizonConfig)
+    device = algo.device
     if isinstance(robot, Arm) and isinstance(sim, ArmSimConfig):
         from alula.sim.mujoco.arm import MujocoArm
 
@@ -322,70 +328,3 @@ def _multirotor_terms(robot: Multirotor, task: ModuleType, sim: SimConfig) -> Te
 def _arm_terms(robot: Arm, task: ModuleType, sim: ArmSimConfig) -> Terms:
     entries = [replace(entry, noise=sim.noise * entry.noise) for entry in task.entries(robot)]
     return entries, sim.action_entries(robot), 0.0
-
-
-def sim_config_from_json(table: Any) -> SimConfig:
-    """The flight setting stored in a policy file (`contract.training["sim"]`).
-
-    Raises:
-        AlulaError: a setting is missing, unknown, of another type, or out of its range.
-    """
-    try:
-        draws: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in table["randomization"].items()
-        }
-        parts: dict[str, Any] = {
-            "start": Start(**table["start"]),
-            "limits": Limits(**table["limits"]),
-            "randomization": Randomization(**draws),
-            "disturbances": Disturbances(**table["disturbances"]),
-        }
-        return SimConfig(**{**table, **parts})
-    except AlulaError:
-        raise
-    except (TypeError, KeyError, AttributeError, ValueError) as e:
-        raise AlulaError(f"the policy's flight setting cannot be read: {e}") from None
-
-
-def arm_config_from_json(table: Any) -> ArmSimConfig:
-    """The setting of an arm's episodes stored in a policy file (`contract.training["sim"]`).
-
-    Raises:
-        AlulaError: a setting is unknown, of another type, or out of its range.
-    """
-    try:
-        # Settings that came later may be missing in older files, this one not.
-        if "action" not in table:
-            raise KeyError("action")
-        return _settings(ArmSimConfig, table)
-    except AlulaError:
-        raise
-    except (TypeError, KeyError, AttributeError, ValueError) as e:
-        raise AlulaError(f"the policy's setting of its episodes cannot be read: {e}") from None
-
-
-def _settings(kind: type[Settings], table: dict[str, Any]) -> Settings:
-    """A settings class from JSON; every value must be of its default's kind."""
-    hints, values = get_type_hints(kind), {}
-    defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
-    for name, value in table.items():
-        if name not in hints:
-            raise AlulaError(f"unknown setting {name!r}; known: {', '.join(hints)}")
-        if is_dataclass(hints[name]):
-            values[name] = _settings(hints[name], value)
-            continue
-        value = tuple(value) if isinstance(value, list) else value
-        if not _alike(value, defaults[name]):
-            raise AlulaError(f"{name} is {value!r}; allowed: such as {defaults[name]!r}")
-        values[name] = value
-    return kind(**values)
-
-
-def _alike(value: Any, default: Any) -> bool:
-    """Whether a value has the kind of another; whole numbers are numbers, too."""
-    if isinstance(default, tuple):
-        fits = isinstance(value, tuple) and len(value) == len(default)
-        return fits and all(map(_alike, value, default))
-    if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(default)

@@ -108,7 +108,7 @@ class Train(Common):
     resume: _Dir = None
     """Folder of an interrupted run of the same preset and seed to go on from."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
-    """Where to learn: cpu, or cuda for a GPU, on which the robots are then simulated too. For presets that learn with torch."""
+    """Where to learn: cpu, or cuda for a GPU, on which the robots are then simulated too."""
     workers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Processes that share the environments, each with its own threads. For presets that learn by PPO, on the CPU."""
 

@@ -167,6 +167,7 @@ LEARN_WITH_TORCH = {
         "residual",
         "rollout",
         "sac",
+        "short_horizon_cuda",
     )
 }
 """The only ones that may import torch; nothing imports them before it trains with them."""

@@ -6,7 +6,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from alula.build import arm_config_from_json
 from alula.errors import AlulaError
 from alula.evaluation.arm_episodes import DIVERGED, Episodes, check_samples, join, run_episodes
 from alula.evaluation.arm_physics import Setting, other_physics
@@ -18,6 +17,7 @@ from alula.evaluation.metrics import (
     quantile_interval,
     wilson_interval,
 )
+from alula.evaluation.stored_settings import arm_config_from_json
 from alula.policies.contract import ACTION_HISTORY, Contract
 from alula.policies.onnx_file import Policy
 from alula.robots.arm import Arm, known_arms, load_arm

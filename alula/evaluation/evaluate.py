@@ -7,10 +7,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from alula.build import SimName, build_simulator, build_task, is_arm_task, sim_config_from_json
+from alula.build import SimName, build_simulator, build_task, is_arm_task
 from alula.errors import AlulaError
 from alula.evaluation.flight import Act, Flight, fly
 from alula.evaluation.metrics import STARTUP_S, Metrics, measure
+from alula.evaluation.stored_settings import sim_config_from_json
 from alula.policies.contract import ACTION_HISTORY, Contract
 from alula.policies.onnx_file import Policy, load_policy
 from alula.presets import TaskName

@@ -56,6 +56,8 @@ class ShortHorizonConfig:
     """Mixing of the critic's n-step targets [-]."""
     weights: CostWeights = field(default_factory=CostWeights)
     """Weights of the cost."""
+    device: str = "cpu"
+    """Where robots fly and gradients are taken: cpu, cuda, cuda:1, ..."""
 
     def __post_init__(self) -> None:
         if self.n_envs < 16 or self.n_envs % 16:
@@ -84,6 +86,7 @@ class ShortHorizonConfig:
         if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
             raise AlulaError(f"betas are {self.betas}; allowed: two numbers, 0 <= beta < 1")
         _check_widths(self.hidden, self.critic_hidden)
+        _check_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)

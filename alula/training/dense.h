@@ -11,7 +11,9 @@
 #define NV (LANES / VW)
 
 /* Hold a vector in a register: left alone, gcc loads it again for every product it appears in. */
-#if defined(__x86_64__)
+#if defined(__cplusplus)
+#define HOLD(v) (void)0
+#elif defined(__x86_64__)
 #define HOLD(v) __asm__("" : "+x"(v))
 #elif defined(__aarch64__)
 #define HOLD(v) __asm__("" : "+w"(v))

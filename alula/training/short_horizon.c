@@ -3,7 +3,7 @@
  * critic's targets.
  *
  * Every block has its own gradient, summed in block order by the caller, so that the result does not depend on
- * how many threads shared the blocks.
+ * how many threads shared the blocks. On a GPU (short_horizon.cu) a block is one flight, and a thread has it.
  */
 #include "batch.h"
 #include "dense.h"
@@ -152,7 +152,8 @@ static void record_features(const Batch *b, const Learner *n, const Tape *tape, 
 {
     float *out = features_at(b, n, k, t);
     if (n->privileged) {
-        float disturbance[6 * LANES] __attribute__((aligned(64))), delay[2 * LANES] __attribute__((aligned(64)));
+        LOCAL(disturbance, 6);
+        LOCAL(delay, 2);
         critic_inputs(b, k, disturbance, delay);
         const float *state = tape->state + t * b->substeps * PITCH(N_STATE);
         EACH_VECTOR(o)
@@ -171,7 +172,8 @@ static void record_features(const Batch *b, const Learner *n, const Tape *tape, 
 /* Observed rows of step `t`, with what the way back needs of them. */
 static void look(const Batch *b, const Learner *n, const Tape *tape, int64_t k, int64_t c, int64_t t)
 {
-    float *late = tape->sensed + t * PITCH(N_SENSED), rows[N_OBSERVED * LANES] __attribute__((aligned(64)));
+    LOCAL(rows, N_OBSERVED);
+    float *late = tape->sensed + t * PITCH(N_SENSED);
     const float *used = observe_block(b, k, c, late, tape->reference + t * PITCH(N_REFERENCE), rows);
     if (used != late) memcpy(late, used, sizeof(float) * N_SENSED * LANES);
     normalise(rows, n->scale, n->clip, tape->observed + t * PITCH(N_OBSERVED));
@@ -239,7 +241,8 @@ static void bootstrap(const Batch *b, const Learner *n, const Tape *tape, int64_
 {
     const Shape s = critic_shape(b, n);
     const int64_t t = n->horizon;
-    float value[LANES] __attribute__((aligned(64))), g[LANES] __attribute__((aligned(64)));
+    LOCAL(value, 1);
+    LOCAL(g, 1);
     float *h1 = tape->critic1, *h2 = tape->critic2, *d1 = h1 + PITCH(s.h1), *d2 = h2 + PITCH(s.h2);
     const float *features = features_at(b, n, k, t), *w = n->critic;
     evaluate(&s, w, features, h1, h2, value);
@@ -255,7 +258,8 @@ static void bootstrap(const Batch *b, const Learner *n, const Tape *tape, int64_
         v_store(gf + i, v_where_gt(v_set(n->clip), v_max(x, -x), inside, v_set(0.0f)));
     }
     if (n->privileged) {
-        float disturbance[6 * LANES] __attribute__((aligned(64))), delay[2 * LANES] __attribute__((aligned(64)));
+        LOCAL(disturbance, 6);
+        LOCAL(delay, 2);
         critic_inputs(b, k, disturbance, delay);
         EACH_VECTOR(o)
             privileged_vjp(tape->state + t * b->substeps * PITCH(N_STATE) + o, BLOCK(b, params, N_PARAMS, k) + o,
@@ -270,7 +274,7 @@ static void bootstrap(const Batch *b, const Learner *n, const Tape *tape, int64_
 /* From the cotangent of the network's normalised input to that of the measurements it saw. */
 static void sensed_cotangent(const Batch *b, const Learner *n, const Tape *tape, int64_t k, int64_t t, float *g_rows)
 {
-    float g_late[N_SENSED * LANES] __attribute__((aligned(64)));
+    LOCAL(g_late, N_SENSED);
     const float *x = tape->observed + t * PITCH(N_OBSERVED);
     for (int i = 0; i < N_OBSERVED; i++)
         EACH_VECTOR(o)
@@ -293,7 +297,7 @@ static void actor_back(const Batch *b, const Learner *n, const Tape *tape, int64
     const Shape s = actor_shape(b, n);
     const float *w = n->actor;
     float *dz = tape->dz + t * PITCH(N_ROTORS), *d2 = tape->d2 + t * PITCH(s.h2), *d1 = tape->d1 + t * PITCH(s.h1);
-    float g_rows[N_OBSERVED * LANES] __attribute__((aligned(64)));
+    LOCAL(g_rows, N_OBSERVED);
     memcpy(dz, tape->g_actions + (tape->past + t) * N_ROTORS * LANES, sizeof(float) * N_ROTORS * LANES);
     squash_gradient(ACTION(b, k, c), dz, N_ROTORS);
     dense_input_gradient(w + s.w3, s.h2, N_ROTORS, dz, d2, 0);
@@ -321,8 +325,10 @@ static void limit_cotangent(float *g, float limit)
 /* Back through the horizon that ended at tape position `c`. */
 static void back_through_horizon(const Batch *b, const Learner *n, const Tape *tape, int64_t k, int64_t c)
 {
-    float g[N_STATE * LANES] __attribute__((aligned(64))), g_before[N_STATE * LANES] __attribute__((aligned(64)));
-    float g_throttle[N_ROTORS * LANES] __attribute__((aligned(64))), g_cost[LANES] __attribute__((aligned(64)));
+    LOCAL(g, N_STATE);
+    LOCAL(g_before, N_STATE);
+    LOCAL(g_throttle, N_ROTORS);
+    LOCAL(g_cost, 1);
     const float each = 1.0f / ((float)(b->n_blocks * LANES) * (float)n->horizon);
     const float half = 0.5f * (b->throttle_max - b->throttle_min), *one_hot = BLOCK(b, action_delay, MAX_DELAY + 1, k);
     memset(g, 0, sizeof g);
@@ -390,7 +396,8 @@ static void actor_weights(const Batch *b, const Learner *n, const Tape *tape, in
 static void make_targets(const Batch *b, const Learner *n, const Tape *tape, int64_t k)
 {
     const Shape s = critic_shape(b, n);
-    float value[LANES] __attribute__((aligned(64))), following[LANES] __attribute__((aligned(64)));
+    LOCAL(value, 1);
+    LOCAL(following, 1);
     for (int64_t t = n->horizon - 1; t >= 0; t--) {
         float *target = n->targets + (k * n->max_horizon + t) * LANES;
         evaluate(&s, n->critic, features_at(b, n, k, t + 1), tape->critic1, tape->critic2, value);
@@ -405,20 +412,29 @@ static void make_targets(const Batch *b, const Learner *n, const Tape *tape, int
     }
 }
 
-/* Gradient of the critic's mean squared error over the horizon. */
-static void critic_weights(const Batch *b, const Learner *n, const Tape *tape, int64_t k)
+/* Hidden layers of the critic over the horizon, and their cotangents. */
+typedef struct {
+    float *h1, *h2, *d1, *d2, *dv;
+} CriticTape;
+static CriticTape critic_tape(const Learner *n, const Tape *tape, const Shape *s)
+{
+    const int64_t t = n->max_horizon + 1;
+    const CriticTape c = {tape->critic1, tape->critic2, tape->critic1 + t * PITCH(s->h1),
+                          tape->critic2 + t * PITCH(s->h2), tape->dz};
+    return c;
+}
+
+/* Cotangents of the critic's layers from its mean squared error over the horizon. */
+static void critic_back(const Batch *b, const Learner *n, const Tape *tape, int64_t k)
 {
     const Shape s = critic_shape(b, n);
+    const CriticTape r = critic_tape(n, tape, &s);
     const float *w = n->critic;
-    const int steps = (int)n->horizon;
-    float *h1 = tape->critic1, *d1 = h1 + (n->max_horizon + 1) * PITCH(s.h1);
-    float *h2 = tape->critic2, *d2 = h2 + (n->max_horizon + 1) * PITCH(s.h2), *dv = tape->dz;
-    float *g = n->critic_gradient + k * s.size, value[LANES] __attribute__((aligned(64)));
-    const float each = 2.0f / ((float)(b->n_blocks * LANES) * (float)steps);
-    memset(g, 0, sizeof(float) * (size_t)s.size);
-    for (int t = 0; t < steps; t++) {
-        float *a1 = h1 + t * PITCH(s.h1), *a2 = h2 + t * PITCH(s.h2);
-        float *g1 = d1 + t * PITCH(s.h1), *g2 = d2 + t * PITCH(s.h2), *g3 = dv + t * PITCH(1);
+    LOCAL(value, 1);
+    const float each = 2.0f / ((float)(b->n_blocks * LANES) * (float)n->horizon);
+    for (int64_t t = 0; t < n->horizon; t++) {
+        float *a1 = r.h1 + t * PITCH(s.h1), *a2 = r.h2 + t * PITCH(s.h2);
+        float *g1 = r.d1 + t * PITCH(s.h1), *g2 = r.d2 + t * PITCH(s.h2), *g3 = r.dv + t * PITCH(1);
         evaluate(&s, w, features_at(b, n, k, t), a1, a2, value);
         EACH_VECTOR(o)
         {
@@ -431,12 +447,21 @@ static void critic_weights(const Batch *b, const Learner *n, const Tape *tape, i
         dense_input_gradient(w + s.w2, s.h1, s.h2, g2, g1, 0);
         squash_gradient(a1, g1, s.h1);
     }
-    dense_weight_gradient(features_at(b, n, k, 0), s.n0 * LANES, s.n0, d1, PITCH(s.h1), s.h1, steps, g + s.w1);
-    dense_weight_gradient(h1, PITCH(s.h1), s.h1, d2, PITCH(s.h2), s.h2, steps, g + s.w2);
-    dense_weight_gradient(h2, PITCH(s.h2), s.h2, dv, PITCH(1), 1, steps, g + s.w3);
-    dense_bias_gradient(d1, PITCH(s.h1), s.h1, steps, g + s.b1);
-    dense_bias_gradient(d2, PITCH(s.h2), s.h2, steps, g + s.b2);
-    dense_bias_gradient(dv, PITCH(1), 1, steps, g + s.b3);
+}
+
+static void critic_weights(const Batch *b, const Learner *n, const Tape *tape, int64_t k)
+{
+    const Shape s = critic_shape(b, n);
+    const CriticTape r = critic_tape(n, tape, &s);
+    float *g = n->critic_gradient + k * s.size;
+    const int steps = (int)n->horizon;
+    memset(g, 0, sizeof(float) * (size_t)s.size);
+    dense_weight_gradient(features_at(b, n, k, 0), s.n0 * LANES, s.n0, r.d1, PITCH(s.h1), s.h1, steps, g + s.w1);
+    dense_weight_gradient(r.h1, PITCH(s.h1), s.h1, r.d2, PITCH(s.h2), s.h2, steps, g + s.w2);
+    dense_weight_gradient(r.h2, PITCH(s.h2), s.h2, r.dv, PITCH(1), 1, steps, g + s.w3);
+    dense_bias_gradient(r.d1, PITCH(s.h1), s.h1, steps, g + s.b1);
+    dense_bias_gradient(r.d2, PITCH(s.h2), s.h2, steps, g + s.b2);
+    dense_bias_gradient(r.dv, PITCH(1), 1, steps, g + s.b3);
 }
 
 /* Start anew the lanes whose episode is over, so that no horizon contains an end. */
@@ -445,7 +470,8 @@ static void end_horizon(const Batch *b, const Learner *n, const Tape *tape, int6
     const float *state = BLOCK(b, state, N_STATE, k);
     const float *reference_rows = tape->reference + n->horizon * PITCH(N_REFERENCE);
     float *statistics = n->statistics + 4 * k;
-    float ended[LANES] __attribute__((aligned(64))), age[LANES] __attribute__((aligned(64))) = {0};
+    LOCAL(ended, 1);
+    LOCAL(age, 1) = {0};
     check_limits(b, k, state, reference_rows);
     int any = 0;
     for (int l = 0; l < LANES; l++) {
@@ -465,30 +491,48 @@ static void end_horizon(const Batch *b, const Learner *n, const Tape *tape, int6
     measure_anew(b, k, c, ended);
 }
 
-/* One horizon for blocks [first, last), from tape position `c`: gradients of actor and critic; then the tape's last
- * `c` actions move to its front, so that the next horizon starts at `c` again. `room` holds alula_room floats. */
+/* Fly a horizon from tape position `c`, and back to the cotangents of the actor's layers. */
+static void learn_actor(const Batch *b, const Learner *n, const Tape *tape, int64_t k, int64_t c)
+{
+    float *statistics = n->statistics + 4 * k;
+    memset(statistics, 0, 4 * sizeof(float));
+    statistics[0] = fly_horizon(b, n, tape, k, c);
+    back_through_horizon(b, n, tape, k, c + n->horizon);
+}
+
+/* End the horizon; then the tape's last `c` actions move to its front, so that the next one starts at `c` again. */
+static void close_horizon(const Batch *b, const Learner *n, const Tape *tape, int64_t k, int64_t c)
+{
+    end_horizon(b, n, tape, k, c + n->horizon);
+    /* To lower places, where a GPU's compiler knows no memmove: from the first on. */
+    const float *from = ACTION(b, k, n->horizon);
+    float *to = ACTION(b, k, 0);
+    for (int64_t i = 0; i < c * N_ROTORS * LANES; i++) to[i] = from[i];
+}
+
+#ifndef __cplusplus
+/* One horizon for blocks [first, last), from tape position `c`: gradients of actor and critic. `room` holds alula_room
+ * floats. */
 void alula_horizon(const Batch *b, const Learner *n, int64_t first, int64_t last, int64_t c, float *room)
 {
     const Tape tape = lay_out(b, n, room);
     for (int64_t k = first; k < last; k++) {
-        float *statistics = n->statistics + 4 * k;
-        memset(statistics, 0, 4 * sizeof(float));
-        statistics[0] = fly_horizon(b, n, &tape, k, c);
-        back_through_horizon(b, n, &tape, k, c + n->horizon);
+        learn_actor(b, n, &tape, k, c);
         actor_weights(b, n, &tape, k, c);
         if (n->use_critic) {
             make_targets(b, n, &tape, k);
+            critic_back(b, n, &tape, k);
             critic_weights(b, n, &tape, k);
         }
-        end_horizon(b, n, &tape, k, c + n->horizon);
-        memmove(ACTION(b, k, 0), ACTION(b, k, n->horizon), sizeof(float) * (size_t)(c * N_ROTORS * LANES));
+        close_horizon(b, n, &tape, k, c);
     }
 }
 
 /* Start all episodes of blocks [first, last) at different ages, so that their ends are spread over the updates. */
 void alula_start(const Batch *b, int64_t first, int64_t last, int64_t c)
 {
-    float all[LANES] __attribute__((aligned(64))), age[LANES] __attribute__((aligned(64)));
+    LOCAL(all, 1);
+    LOCAL(age, 1);
     for (int64_t k = first; k < last; k++) {
         for (int l = 0; l < LANES; l++) {
             /* bits of environment i in reversed order: evenly spread for any number of environments */
@@ -501,3 +545,4 @@ void alula_start(const Batch *b, int64_t first, int64_t last, int64_t c)
         measure_anew(b, k, c, all);
     }
 }
+#endif

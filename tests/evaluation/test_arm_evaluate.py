@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from alula import evaluate_arm as command_line
-from alula.build import arm_config_from_json
 from alula.cli import main
 from alula.errors import AlulaError
 from alula.evaluate_arm import arm_text
 from alula.evaluation import arm_evaluate
 from alula.evaluation.arm_evaluate import check_fits, evaluate_arm, policy_arm, policy_setting
 from alula.evaluation.evaluate import evaluate, policy_robot
+from alula.evaluation.stored_settings import arm_config_from_json
 from alula.policies.onnx_file import Policy
 from alula.presets import ARM_RANDOMIZED, get_preset
 from alula.robots.arm import load_arm

@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import pytest
 
-from alula.build import sim_config_from_json
 from alula.errors import AlulaError
+from alula.evaluation.stored_settings import sim_config_from_json
 from alula.sim.config import Disturbances, Limits, Randomization, SimConfig, Start
 
 NAN, INF = float("nan"), float("inf")

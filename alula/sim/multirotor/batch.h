@@ -43,7 +43,7 @@ typedef struct {
     float random_mass, random_inertia, random_thrust, random_rotor, random_lag, random_torque, random_drag;
 } Batch;
 
-#ifdef __cplusplus
+#if defined(__cplusplus) && !defined(ROWS_TOGETHER)
 /* A thread's own rows are in local arrays (see simulator.cu), wherever that is; only what is looked up by the time
  * stays in the arrays of all environments, [step][rows][n_blocks], each step's rows apart. The tape is a ring too. */
 #define APART 1

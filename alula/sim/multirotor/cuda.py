@@ -19,7 +19,13 @@ from torch import Tensor
 from alula.errors import AlulaError
 from alula.robots.multirotor import Multirotor
 from alula.sim.config import MAX_DELAY_STEPS, SimConfig
-from alula.sim.multirotor.cuda_kernels import THREADS, Exchange, compile_cuda, shared_structure
+from alula.sim.multirotor.cuda_kernels import (
+    SIMULATOR,
+    Exchange,
+    Program,
+    compile_cuda,
+    shared_structure,
+)
 from alula.sim.multirotor.kernels import Batch, Features, RowCounts
 from alula.sim.multirotor.simulator import (
     environment_words,
@@ -85,7 +91,7 @@ class Recording:
 
 
 class Kernels(Protocol):
-    """The compiled kernels of simulator.cu."""
+    """The compiled kernels of a program."""
 
     @property
     def device(self) -> torch.device:
@@ -100,7 +106,9 @@ class Kernels(Protocol):
 class CudaKernels:
     """Kernels on a GPU, launched on torch's current stream."""
 
-    def __init__(self, features: Features, task: ModuleType, device: str) -> None:
+    def __init__(
+        self, features: Features, task: ModuleType, device: str, program: Program = SIMULATOR
+    ) -> None:
         """Compile for the GPU that torch calls `device` and load.
 
         Raises:
@@ -108,7 +116,8 @@ class CudaKernels:
         """
         self.device = find_gpu(device)
         major, minor = torch.cuda.get_device_capability(self.device)
-        code = compile_cuda(features, task, f"sm_{major}{minor}")
+        code = compile_cuda(features, task, f"sm_{major}{minor}", program)
+        self._threads = program.threads
         self._driver: Any = import_module("cuda.bindings.driver")
         torch.zeros(1, device=self.device)  # the context that the kernels are loaded into
         with torch.cuda.device(self.device):
@@ -125,7 +134,7 @@ class CudaKernels:
         with torch.cuda.device(self.device):
             stream = torch.cuda.current_stream(self.device).cuda_stream
             self._call(
-                "cuLaunchKernel", self._functions[name], -(-n // THREADS), 1, 1, THREADS, 1, 1,
+                "cuLaunchKernel", self._functions[name], -(-n // self._threads), 1, 1, self._threads, 1, 1,
                 0, stream, ctypes.addressof(addresses), 0,
             )  # fmt: skip
 
@@ -154,9 +163,11 @@ def find_gpu(device: str) -> torch.device:
 
 
 @lru_cache(maxsize=8)
-def cuda_kernels(features: Features, task: ModuleType, device: str) -> CudaKernels:
+def cuda_kernels(
+    features: Features, task: ModuleType, device: str, program: Program = SIMULATOR
+) -> CudaKernels:
     """The kernels for a kind of robot and a task, loaded once."""
-    return CudaKernels(features, task, device)
+    return CudaKernels(features, task, device, program)
 
 
 class CudaMultirotor:

@@ -1,11 +1,13 @@
-"""Compiles simulator.cu for GPUs: the sources of the CPU's kernels and NVRTC, NVIDIA's compiler at run time.
+"""Compiles kernels for GPUs: the sources of the CPU's kernels and NVRTC, NVIDIA's compiler at run time.
 
 Nothing here needs a GPU; `cuda.py` launches what comes out.
 """
 
 import ctypes
 import hashlib
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,9 +16,25 @@ from alula.sim.compile import cache_dir, keep, kept
 from alula.sim.multirotor.kernels import HEADERS, HERE, Features, RowCounts, generate
 from alula.sim.sensors import SENSED_SIZE
 
-THREADS = 128
-"""Environments a thread block, as in simulator.cu."""
-FLAGS = ("--std=c++17", "--fmad=true")
+# What C declares without a word is for the GPU.
+FLAGS = ("--std=c++17", "--fmad=true", "--device-as-default-execution-space")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Kernels in CUDA C++."""
+
+    source: Path
+    """The file that has them."""
+    headers: tuple[Path, ...]
+    """What it includes beside generated.h."""
+    threads: int
+    """Threads of a block, as it says itself."""
+
+
+SIMULATOR = Program(
+    source=HERE / "simulator.cu", headers=(HERE / "thread.h", *HEADERS), threads=128
+)
 
 
 class Exchange(ctypes.Structure):
@@ -48,25 +66,27 @@ def shared_structure(rows: RowCounts) -> type[ctypes.Structure]:
     return type("Shared", (ctypes.Structure,), {"_fields_": fields})
 
 
-def sources(features: Features, task: ModuleType) -> dict[str, str]:
-    """Every source of the kernels by name, simulator.cu first."""
-    files = (HERE / "simulator.cu", HERE / "thread.h", *HEADERS)
+def sources(features: Features, task: ModuleType, program: Program = SIMULATOR) -> dict[str, str]:
+    """Every source of the kernels by name, the program itself first."""
+    files = (program.source, *program.headers)
     return {f.name: f.read_text() for f in files} | {"generated.h": generate(features, task)}
 
 
-def compile_cuda(features: Features, task: ModuleType, architecture: str) -> bytes:
+def compile_cuda(
+    features: Features, task: ModuleType, architecture: str, program: Program = SIMULATOR
+) -> bytes:
     """Machine code for "sm_90" and the like, PTX for "compute_90", from the cache if it is there.
 
     Raises:
         AlulaError: the compiler is not installed, does not know the architecture, or refuses the sources.
     """
     nvrtc = _nvrtc()
-    texts = sources(features, task)
+    texts = sources(features, task, program)
     version = ".".join(map(str, _call(nvrtc, "nvrtcVersion")))
     identity = [*texts, *texts.values(), *FLAGS, architecture, version]
     key = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
     kind = "cubin" if architecture.startswith("sm_") else "ptx"
-    path = cache_dir() / f"simulator-{key}.{kind}"
+    path = cache_dir() / f"{program.source.stem}-{key}.{kind}"
     code = kept(path)
     if code is None:
         code = _compile(nvrtc, texts, architecture)

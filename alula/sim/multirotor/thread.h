@@ -79,7 +79,7 @@ OPERATOR(vec, +) OPERATOR(vec, -) OPERATOR(vec, *) OPERATOR(vec, /)
 OPERATOR(ivec, +) OPERATOR(ivec, -) OPERATOR(ivec, &) OPERATOR(ivec, |)
 OPERATOR(uvec, +) OPERATOR(uvec, &) OPERATOR(uvec, |) OPERATOR(uvec, ^)
 COMPARISON(<) COMPARISON(>) COMPARISON(>=)
-ASSIGNMENT(ivec, &) ASSIGNMENT(ivec, |) ASSIGNMENT(uvec, ^)
+ASSIGNMENT(vec, +) ASSIGNMENT(ivec, &) ASSIGNMENT(ivec, |) ASSIGNMENT(uvec, ^)
 INLINE vec operator-(vec a) { return vec(-a.x); }
 INLINE ivec operator~(ivec a) { return ivec(~a.x); }
 INLINE uvec operator~(uvec a) { return uvec(~a.x); }
@@ -95,6 +95,7 @@ INLINE vec v_where_gt(vec a, vec b, vec x, vec y) { return vec(a.x > b.x ? x.x :
 INLINE vec v_max(vec a, vec b) { return vec(fmaxf(a.x, b.x)); }
 INLINE vec v_min(vec a, vec b) { return vec(fminf(a.x, b.x)); }
 INLINE vec v_sqrt(vec a) { return vec(sqrtf(a.x)); }
+INLINE float v_sum(vec a) { return a.x; }
 INLINE vec v_float(ivec a) { return vec((float)a.x); }
 INLINE ivec v_int(vec a) { return ivec((int32_t)a.x); }
 INLINE int v_any(ivec mask) { return mask.x != 0; }
