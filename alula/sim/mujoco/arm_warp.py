@@ -37,8 +37,6 @@ DRAW_ANEW = 4
 """Episodes of full length after which all starts are drawn anew."""
 STATE = ("qpos", "act", "history", "ctrl", "sensordata")
 """What the physics has of the start of an episode, beside what is zero there."""
-
-
 DERIVED = (
     "body_subtreemass", "body_invweight0", "dof_invweight0", "tendon_invweight0", "actuator_acc0",
 )  # fmt: skip

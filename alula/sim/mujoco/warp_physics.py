@@ -87,11 +87,14 @@ class WarpPhysics:
         return each
 
     def _captured(self) -> Any:
+        # Warp has a stream of its own until the graph is launched on torch's.
+        torch.cuda.synchronize(self.qpos.device)
         with warp.ScopedDevice(self._device):
             # Kernels are loaded by a first run, which a capture could not do.
             self._run()
             with warp.ScopedCapture() as capture:
                 self._run()
+        warp.synchronize_device(self._device)
         return capture.graph
 
     def _run(self) -> None:
