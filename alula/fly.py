@@ -1,6 +1,5 @@
 """The main job: flight log or preset -> robot -> policy -> checks in two simulators and two runtimes -> report."""
 
-import resource
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from alula.evaluation.study import run_study
 from alula.firmware_export.c_export import export_c
 from alula.firmware_export.host import c_max_abs_diff
 from alula.firmware_export.toolchain import TARGETS, Target, require
+from alula.machine import peak_memory_mb
 from alula.policies.onnx_file import Policy, load_policy
 from alula.presets import Preset
 from alula.robots.multirotor import Multirotor, load_robot
@@ -174,7 +174,7 @@ def fly(
         )
         data |= {
             "checks": [asdict(c) | {"passed": c.passed} for c in checks],
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
+            "peak_memory_mb": peak_memory_mb(),
             "total_s": time.perf_counter() - started,
         }
         write_json(folder / RESULT, data)
