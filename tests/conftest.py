@@ -1,9 +1,15 @@
 """Fixtures shared by all tests."""
 
+import ctypes
 import os
+import shutil
 import signal
-from collections.abc import Generator
+import subprocess
+from collections.abc import Callable, Generator
+from functools import cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -40,3 +46,41 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real flight logs not found in {folder}; set ALULA_DATA")
     return folder
+
+
+class HostKernels:
+    """Kernels for a GPU compiled for this processor, a thread after the other: as `sim.multirotor.cuda.Kernels`."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        import torch
+
+        self.device, self.library = torch.device("cpu"), library
+
+    def launch(self, name: str, n: int, *arguments: Any) -> None:
+        """Run a kernel on `n` threads."""
+        getattr(self.library, f"run_{name}")(ctypes.c_uint(n), *map(ctypes.byref, arguments))
+
+
+@pytest.fixture(scope="session")
+def on_host(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., HostKernels]:
+    """Compiles a program of CUDA kernels together with a file that runs them: (features, task, program, file), each once."""
+    from alula.sim.multirotor.cuda_kernels import sources
+
+    compiler = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
+
+    @cache
+    def compiled(features: Any, task: ModuleType, program: Any, runner: Path) -> HostKernels:
+        if compiler is None:
+            pytest.skip("no C++ compiler")
+        folder = tmp_path_factory.mktemp(task.NAME)
+        for name, text in sources(features, task, program).items():
+            (folder / name).write_text(text)
+        out = folder / "kernels.so"
+        command = [
+            compiler, "-std=c++17", "-O1", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared",
+            "-fno-math-errno", f"-I{folder}", "-o", str(out), str(runner),
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+        return HostKernels(ctypes.CDLL(str(out)))
+
+    return compiled

@@ -1,8 +1,6 @@
 """The short-horizon actor-critic for GPUs: its very source on the CPU, flight by flight, against the CPU's own learner."""
 
 import ctypes
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +14,7 @@ from alula.cli import main
 from alula.presets import get_preset
 from alula.robots.multirotor import load_robot
 from alula.sim.config import Disturbances, Randomization, SimConfig
-from alula.sim.multirotor.cuda_kernels import compile_cuda, sources
+from alula.sim.multirotor.cuda_kernels import compile_cuda
 from alula.sim.multirotor.kernels import Batch, Features
 from alula.tasks import hover, track
 from alula.training.config import ShortHorizonConfig
@@ -35,44 +33,14 @@ WILD = SimConfig(
     ),
     history=3, episode_steps=30, disturbances=Disturbances(force=0.05, torque=1e-4, gust=0.05),
 )  # fmt: skip
-CPP = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
 HAS_GPU = torch.cuda.is_available()
 
 
-class HostKernels:
-    """The kernels of short_horizon.cu compiled for this processor, a thread after the other."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self.device, self.library = torch.device("cpu"), library
-
-    def launch(self, name: str, n: int, *arguments: Any) -> None:
-        """Run a kernel on `n` threads."""
-        getattr(self.library, f"run_{name}")(ctypes.c_uint(n), *map(ctypes.byref, arguments))
-
-
 @pytest.fixture(scope="module")
-def host(tmp_path_factory):
+def host(on_host):
     """Kernels by task, compiled once."""
-    if CPP is None:
-        pytest.skip("no C++ compiler")
-    made: dict[str, HostKernels] = {}
-
-    def kernels(task: ModuleType) -> HostKernels:
-        if task.NAME not in made:
-            folder = tmp_path_factory.mktemp(task.NAME)
-            for name, text in sources(Features.of(ROBOT), task, PROGRAM).items():
-                (folder / name).write_text(text)
-            out = folder / "kernels.so"
-            subprocess.run(
-                [CPP, "-std=c++17", "-O1", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared",
-                 "-fno-math-errno", f"-I{folder}", "-o", str(out),
-                 str(Path(__file__).with_name("short_horizon_host.cpp"))],
-                check=True,
-            )  # fmt: skip
-            made[task.NAME] = HostKernels(ctypes.CDLL(str(out)))
-        return made[task.NAME]
-
-    return kernels
+    runner = Path(__file__).with_name("short_horizon_host.cpp")
+    return lambda task: on_host(Features.of(ROBOT), task, PROGRAM, runner)
 
 
 def pair(

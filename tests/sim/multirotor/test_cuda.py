@@ -5,8 +5,6 @@ What needs a GPU skips where there is none; the class, its kernels and their arg
 
 import ctypes
 import json
-import shutil
-import subprocess
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +30,6 @@ from alula.sim.multirotor.cuda_kernels import (
     Exchange,
     compile_cuda,
     shared_structure,
-    sources,
 )
 from alula.sim.multirotor.kernels import Batch, Features, RowCounts, aligned
 from alula.sim.multirotor.simulator import MultirotorSimulator
@@ -57,43 +54,14 @@ WILD = SimConfig(
 )
 N = 40
 """Not a multiple of anything that matters."""
-CPP = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
 HAS_GPU = torch.cuda.is_available()
 
 
-class HostKernels:
-    """The kernels of simulator.cu compiled for this processor, a thread after the other."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self.device, self.library = torch.device("cpu"), library
-
-    def launch(self, name: str, n: int, *arguments: Any) -> None:
-        """Run a kernel on `n` threads."""
-        getattr(self.library, f"run_{name}")(ctypes.c_uint(n), *map(ctypes.byref, arguments))
-
-
 @pytest.fixture(scope="module")
-def host(tmp_path_factory):
+def host(on_host):
     """Kernels by task, compiled once."""
-    if CPP is None:
-        pytest.skip("no C++ compiler")
-    made: dict[str, HostKernels] = {}
-
-    def kernels(task: ModuleType) -> HostKernels:
-        if task.NAME not in made:
-            folder = tmp_path_factory.mktemp(task.NAME)
-            for name, text in sources(Features.of(ROBOT), task).items():
-                (folder / name).write_text(text)
-            main, out = Path(__file__).parent / "cuda_host.cpp", folder / "kernels.so"
-            command = [
-                CPP, "-std=c++17", "-O1", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared",
-                "-fno-math-errno", f"-I{folder}", "-o", str(out), str(main),
-            ]  # fmt: skip
-            subprocess.run(command, check=True)
-            made[task.NAME] = HostKernels(ctypes.CDLL(str(out)))
-        return made[task.NAME]
-
-    return kernels
+    runner = Path(__file__).with_name("cuda_host.cpp")
+    return lambda task: on_host(Features.of(ROBOT), task, SIMULATOR, runner)
 
 
 def pair(
