@@ -16,17 +16,18 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from alula.bench import check_repeats
-from alula.build import build_learner, build_robot
-from alula.build_workers import build_workers
+from alula.build import Robot, build_learner, build_robot
+from alula.build_workers import build_share
 from alula.errors import AlulaError
 from alula.machine import processor_name
 from alula.presets import Preset
@@ -34,11 +35,21 @@ from alula.training.config import PpoConfig
 
 WARM_UP = 2
 """Updates before the first that counts."""
+ROUNDS = 4
+"""How often the measured ones take turns, each with its share of the updates."""
 MESSAGE_BYTES = tuple(4 * 4**k for k in range(11))
 """Sizes of the messages that are timed, 4 B to 4 MiB."""
 MESSAGE_REPEATS = 200
 MODELLED = (2, 4, 8, 16, 32, 64)
 """Numbers of workers that the model is asked for."""
+
+
+TWO = {
+    "two_workers": "two workers",
+    "two_workers_twice_the_environments": "as many each",
+    "two_workers_without_messages": "no messages",
+}
+"""What two workers are measured with, and what people are told it is."""
 
 
 class Counted:
@@ -58,7 +69,8 @@ class Counted:
 def bench_scale(preset: Preset, *, repeats: int) -> dict[str, Any]:
     """Updates of a preset by one worker and by two, each on one core with one thread, and the model for more.
 
-    The two have the environments of the one between them, as with `alula train --workers 2`, and then as many each.
+    The two have the environments of the one between them, as with `alula train --workers 2`, then as many each, and then
+    as many each without a word between them: what the machine's two cores do at most.
 
     Raises:
         AlulaError: a preset of another learner, fewer than two cores, or repeats out of range.
@@ -71,10 +83,16 @@ def bench_scale(preset: Preset, *, repeats: int) -> dict[str, Any]:
     if cores < 2:
         raise AlulaError(f"this process may use {cores} core; allowed: at least two")
     load = os.getloadavg()[0]
-    long = replace(algo, updates=10_000)
-    one, _ = _rate(replace(preset, algo=long), 1, repeats)
-    two, sizes = _rate(replace(preset, algo=long), 2, repeats)
-    doubled, _ = _rate(replace(preset, algo=replace(long, n_envs=2 * algo.n_envs)), 2, repeats)
+    long = replace(preset, algo=replace(algo, updates=10_000))
+    twice = replace(long, algo=replace(long.algo, n_envs=2 * algo.n_envs))
+    made = {
+        "one_worker": partial(_alone, long),
+        "two_workers": partial(_two, long, build_share),
+        "two_workers_twice_the_environments": partial(_two, twice, build_share),
+        "two_workers_without_messages": partial(_two, twice, _silent_share),
+    }
+    rates, sizes = _rates(made, repeats)
+    one = rates["one_worker"]
     with _cores(2):
         from alula.training.distributed import message_seconds
 
@@ -93,11 +111,10 @@ def bench_scale(preset: Preset, *, repeats: int) -> dict[str, Any]:
         "precision": "float32 networks; float64 physics of arms, float32 of multirotors",
         "warm_up_updates": WARM_UP,
         "repeats": repeats,
-        "one_worker": one,
-        "two_workers": two,
-        "two_workers_twice_the_environments": doubled,
-        "speed_up": two["env_steps_per_s"] / one["env_steps_per_s"],
-        "speed_up_twice_the_environments": doubled["env_steps_per_s"] / one["env_steps_per_s"],
+        **rates,
+        "speed_up": {
+            name: rates[name]["env_steps_per_s"] / one["env_steps_per_s"] for name in made if name != "one_worker"
+        },
         "messages": {
             "of_an_update": len(sizes), "bytes_of_an_update": sum(sizes), "largest_bytes": max(sizes),
             "seconds_by_bytes": messages, "alpha_s": alpha, "beta_s_per_byte": beta,
@@ -152,18 +169,18 @@ def modelled(
 
 def scale_text(data: dict[str, Any]) -> str:
     """The result for people."""
-    one, two = data["one_worker"], data["two_workers"]
-    doubled = data["two_workers_twice_the_environments"]
+    speed_up = data["speed_up"]
     most = data["model"]["workers"][-1]
     messages = data["messages"]
     return "\n".join(
         [
             f"{data['preset']}, {data['sizes']['n_envs']} environments, a core and a thread for each worker, "
             f"{data['repeats']} updates",
-            f"one worker    {_steps(one)}",
-            f"two workers   {_steps(two)}: {data['speed_up']:.2f} times one",
-            f"              {_steps(doubled)} with as many environments each: "
-            f"{data['speed_up_twice_the_environments']:.2f} times one",
+            f"one worker    {_steps(data['one_worker'])}",
+            *(
+                f"{name:14}{_steps(data[key])}: {speed_up[key]:.2f} times one"
+                for key, name in TWO.items()
+            ),
             f"messages      {messages['of_an_update']} an update, the largest {messages['largest_bytes']} bytes; "
             f"{2e6 * messages['alpha_s']:.0f} us, {1e-9 / max(messages['beta_s_per_byte'], 1e-15):.2f} GB/s",
             f"by the model, not measured: {most['workers']} workers on a core each {most['speed_up']:.1f} times one",
@@ -178,39 +195,81 @@ def _steps(row: dict[str, float]) -> str:
     )
 
 
-def _rate(preset: Preset, workers: int, repeats: int) -> tuple[dict[str, float], list[int]]:
-    """Environment steps per second over updates, and the bytes of the messages of one of them."""
-    robot = build_robot(preset)
-    with _cores(workers):
-        if workers == 1:
-            learner = build_learner(preset, robot, 0, 1)
-            return _timed(learner, repeats), []
-        learner = build_workers(preset, robot, 0, workers)
-        try:
-            inner = learner.learner
-            rates = _timed(learner, repeats)
-            inner._workers = counted = Counted(inner._workers)
-            learner.update()
-            return rates, counted.sizes
-        finally:
-            learner.close()
+class Silent:
+    """Workers that say nothing to each other, so that each learns alone: what a machine's cores can at most."""
+
+    def __init__(self, rank: int, count: int) -> None:
+        self.rank, self.count = rank, count
+
+    def average(self, x: Any) -> Any:
+        """Its own."""
+        return x
 
 
-def _timed(learner: Any, repeats: int) -> dict[str, float]:
-    for _ in range(WARM_UP):
-        learner.update()
-    seconds, rates = [], []
-    for _ in range(repeats):
+def _silent_share(preset: Preset, robot: Robot, seed: int, workers: Any) -> Any:
+    return build_share(preset, robot, seed, Silent(workers.rank, workers.count))
+
+
+def _alone(preset: Preset) -> Any:
+    return build_learner(preset, build_robot(preset), 0, 1)
+
+
+def _two(preset: Preset, share: Callable[..., Any]) -> Any:
+    from alula.training.distributed import DataParallelPpo
+
+    return DataParallelPpo(partial(share, preset, build_robot(preset), 0), 2)
+
+
+def _rates(
+    made: Mapping[str, Callable[[], Any]], repeats: int
+) -> tuple[dict[str, dict[str, float]], list[int]]:
+    """Environment steps per second of each learner, and the bytes of the messages of an update of two workers.
+
+    The learners take turns, ROUNDS times, so that a busy neighbour disturbs all alike.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in made}
+    steps, sizes = dict.fromkeys(made, 0), []
+    for k in range(min(ROUNDS, repeats)):
+        for name, make in made.items():
+            with _cores(1 if name == "one_worker" else 2):
+                learner = make()
+                try:
+                    found, steps[name] = _timed(learner, len(range(k, repeats, ROUNDS)))
+                    seconds[name] += found
+                    if name == "two_workers" and not sizes:
+                        sizes = _message_sizes(learner)
+                finally:
+                    if name != "one_worker":
+                        learner.close()
+    rates = {
+        name: {
+            "update_s": statistics.median(times),
+            "env_steps_per_s": steps[name] / statistics.median(times),
+            "env_steps_per_s_min": steps[name] / max(times),
+            "env_steps_per_s_max": steps[name] / min(times),
+        }
+        for name, times in seconds.items()
+    }
+    return rates, sizes
+
+
+def _timed(learner: Any, repeats: int) -> tuple[list[float], int]:
+    """Seconds of updates, and the environment steps of one."""
+    seconds, steps = [], 0
+    for k in range(WARM_UP + repeats):
         before, start = learner.env_steps, time.perf_counter()
         learner.update()
-        seconds.append(time.perf_counter() - start)
-        rates.append((learner.env_steps - before) / seconds[-1])
-    return {
-        "update_s": statistics.median(seconds),
-        "env_steps_per_s": statistics.median(rates),
-        "env_steps_per_s_min": min(rates),
-        "env_steps_per_s_max": max(rates),
-    }
+        if k >= WARM_UP:
+            seconds.append(time.perf_counter() - start)
+        steps = learner.env_steps - before
+    return seconds, steps
+
+
+def _message_sizes(learner: Any) -> list[int]:
+    inner = learner.learner
+    inner._workers = counted = Counted(inner._workers)
+    learner.update()
+    return counted.sizes
 
 
 @contextmanager

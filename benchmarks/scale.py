@@ -34,13 +34,14 @@ def section(data: dict[str, Any]) -> str:
         f"{datetime.date.today()}, {hardware['cpu']}, {hardware['cores_used']} of {hardware['cores']} cores, load "
         f"{hardware['load_before']:.1f} at the start; {data['preset']}, {sizes['rollout_steps']} steps an update, steps of "
         f"{1e3 * data['control_dt_s']:g} ms in {1e3 * data['physics_dt_s']:g} ms of physics, {data['precision']}; "
-        f"{data['repeats']} updates after {data['warm_up_updates']}; torch {hardware['torch']}, MuJoCo {hardware['mujoco']}.",
+        f"{data['repeats']} updates in turns; torch {hardware['torch']}, MuJoCo {hardware['mujoco']}.",
         "",
         "| workers, a core and a thread each | environment steps/s: median (lowest to highest) | times one |",
         "| --- | --- | --- |",
         row(f"one, {n} environments", one, one),
         row(f"two, {n // 2} each", data["two_workers"], one),
         row(f"two, {n} each", data["two_workers_twice_the_environments"], one),
+        row(f"two, {n} each, no messages", data["two_workers_without_messages"], one),
         "",
         f"Messages between the two: {messages['of_an_update']} an update, {messages['bytes_of_an_update']} bytes in all. Times of "
         f"{len(messages['seconds_by_bytes'])} sizes, 4 bytes to 4 MiB, fit 2 alpha + beta b with alpha = "

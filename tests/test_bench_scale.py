@@ -56,8 +56,10 @@ def test_two_workers_are_measured_beside_one() -> None:
     assert os.sched_getaffinity(0) == before
     assert data["sizes"]["n_envs"] == 32
     assert data["one_worker"]["env_steps_per_s"] > 0.0
-    speed_up = data["two_workers"]["env_steps_per_s"] / data["one_worker"]["env_steps_per_s"]
-    assert data["speed_up"] == pytest.approx(speed_up)
+    assert list(data["speed_up"]) == list(module.TWO)
+    for name, speed_up in data["speed_up"].items():
+        ratio = data[name]["env_steps_per_s"] / data["one_worker"]["env_steps_per_s"]
+        assert speed_up == pytest.approx(ratio)
     messages = data["messages"]
     # epochs x minibatches gradients, a loss and divergence an epoch, one for the statistics, and seven of means and
     # spreads: two of each normaliser but the actor's known columns, and two of the advantages

@@ -43,6 +43,9 @@ class WarpPhysics:
         plain = copy.copy(model)
         # Warp never resets by itself, and knows no flag for it.
         plain.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+        # Of boxes that touch, Warp then finds C MuJoCo's contacts. Its own method for convex shapes has others in most of
+        # the states of a peg in a hole, and insertions that succeed there fail.
+        plain.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
         with warp.ScopedDevice(self._device):
             try:
                 self._model = mujoco_warp.put_model(plain)
