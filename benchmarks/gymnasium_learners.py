@@ -2,11 +2,13 @@
 
     pip install 'gymnasium[mujoco]' stable-baselines3    (nothing else here needs them)
     python benchmarks/gymnasium_learners.py --out results.jsonl [--algos ppo sac dsac-t] [--seeds 0 1 2]
+    python benchmarks/gymnasium_learners.py --out results.jsonl --speed [--algos ppo sac dsac-t]
     python benchmarks/gymnasium_learners.py --out results.jsonl --table [--write]
 
 Every finished run appends one line a number of steps to the results file, and a run that is there is not made
-again, so an interrupted comparison goes on where it was. Runs take one thread and turns, so that both sides meet the
-same load. `--table` prints what is there; `--write` puts it into benchmarks/results/gymnasium.md.
+again, so an interrupted comparison goes on where it was. Runs take hours, in which a shared machine is now fast, now
+slow; `--speed` therefore times short stretches of training, the two sides in turns, and appends a line for each. All
+on one thread. `--table` prints what is there; `--write` puts it into benchmarks/results/gymnasium.md.
 """
 
 import argparse
@@ -33,6 +35,11 @@ WARMUP = 100
 """Random steps of SAC before it learns."""
 SAC_UPDATE = 100
 """Steps of an update of ours; the optimiser makes one step after each."""
+
+STRETCH = {"ppo": (2 * ROLLOUT, 12 * ROLLOUT), "sac": (600, 3100), "dsac-t": (600, 3100)}
+"""Steps at which a stretch that is timed begins and ends; what is made and warmed up lies before it."""
+STRETCHES = 7
+"""Of each side."""
 
 Act = Callable[[np.ndarray], np.ndarray]
 """A deterministic policy: an observation [O] to an action [A] in the environment's units."""
@@ -92,8 +99,8 @@ class GymSimulator:
         )
 
 
-def train_alula(job: Job, evaluated: Callable[[int, Act], None]) -> None:
-    """Train with this package; `evaluated` gets steps and policy where the job wants it."""
+def train_alula(job: Job, stops: tuple[int, ...], evaluated: Callable[[int, Act], None]) -> None:
+    """Train with this package; `evaluated` gets steps and policy at each of the stops."""
     from alula.training.config import PpoConfig, SacConfig
     from alula.training.learner import Spaces
     from alula.training.ppo import PpoLearner
@@ -116,7 +123,7 @@ def train_alula(job: Job, evaluated: Callable[[int, Act], None]) -> None:
             distributional=job.algo == "dsac-t",
         )  # fmt: skip
         learner = SacLearner(simulator, sac, job.seed, Spaces(n_actions=n_actions))
-    for steps in job.steps:
+    for steps in stops:
         while learner.env_steps < steps:
             learner.update()
         network = learner.network()
@@ -125,7 +132,9 @@ def train_alula(job: Job, evaluated: Callable[[int, Act], None]) -> None:
         )
 
 
-def train_stable_baselines(job: Job, evaluated: Callable[[int, Act], None]) -> None:
+def train_stable_baselines(
+    job: Job, stops: tuple[int, ...], evaluated: Callable[[int, Act], None]
+) -> None:
     """Train with stable-baselines3: its defaults; for PPO with what its zoo sets for MuJoCo, `normalize`.
 
     Its learning rate falls linearly to zero as ours does.
@@ -146,7 +155,7 @@ def train_stable_baselines(job: Job, evaluated: Callable[[int, Act], None]) -> N
         return model.predict(seen, deterministic=True)[0]
 
     done = 0
-    for steps in job.steps:
+    for steps in stops:
         model.learn(steps - done, reset_num_timesteps=done == 0)
         done = steps
         evaluated(steps, act)
@@ -188,9 +197,31 @@ def run(job: Job) -> list[dict[str, Any]]:
         )  # fmt: skip
         wall, cpu = time.perf_counter() - wall_s, time.process_time() - cpu_s
 
-    train = train_alula if job.implementation == "alula" else train_stable_baselines
-    train(job, evaluated)
+    trainer(job)(job, job.steps, evaluated)
     return results
+
+
+def trainer(job: Job) -> Callable[[Job, tuple[int, ...], Callable[[int, Act], None]], None]:
+    """What trains it."""
+    return train_alula if job.implementation == "alula" else train_stable_baselines
+
+
+def speed(job: Job) -> dict[str, Any]:
+    """Seconds of a stretch of training."""
+    import torch
+
+    torch.set_num_threads(1)
+    marks: list[tuple[float, float]] = []
+    machine = describe()
+    trainer(job)(
+        job, STRETCH[job.algo], lambda steps, act: marks.append((time.perf_counter(), time.process_time()))
+    )  # fmt: skip
+    (wall, cpu), (wall_end, cpu_end) = marks
+    first, last = STRETCH[job.algo]
+    return {
+        **{k: v for k, v in vars(job).items() if k != "seed"},
+        "stretch": last - first, "wall_s": wall_end - wall, "cpu_s": cpu_end - cpu, "machine": machine,
+    }  # fmt: skip
 
 
 def jobs(algos: list[str], envs: list[str], seeds: list[int]) -> list[Job]:
@@ -220,8 +251,22 @@ def interval(groups: list[list[float]], draws: int = 10_000) -> tuple[float, flo
     return float(low), float(high)
 
 
+ORDER = {name: i for i, name in enumerate((*ENVS, "ppo", "sac", "dsac-t", *IMPLEMENTATIONS))}
+
+
+def groups(
+    results: list[dict[str, Any]], *keys: str
+) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Results with the same values of the keys together, in the order of the tables."""
+    kinds = {tuple(r[k] for k in keys) for r in results}
+    return {
+        kind: [r for r in results if tuple(r[k] for k in keys) == kind]
+        for kind in sorted(kinds, key=lambda kind: [ORDER.get(x, x) for x in kind])
+    }
+
+
 def table(results: list[dict[str, Any]]) -> str:
-    """The committed table."""
+    """The committed tables."""
     machines = sorted({r["machine"].rsplit(", load", 1)[0] for r in results})
     lines = [
         "# Learners on Gymnasium's MuJoCo tasks, beside stable-baselines3",
@@ -230,17 +275,13 @@ def table(results: list[dict[str, Any]]) -> str:
         "interval (seeds drawn, then episodes); time of training, median of the seeds, on one thread, without",
         "evaluation. Both sides: environment, steps, networks, batches, rates as in `benchmarks/gymnasium_learners.py`",
         "(the defaults of stable-baselines3; PPO with normalised observations and rewards and a rate that falls to zero).",
-        "The two sides took turns on one core of a shared machine whose other core had other work.",
         f"Runs: {'; '.join(machines)}. Made by `python benchmarks/gymnasium_learners.py --table --write`.",
         "",
         "| task | learner | steps | implementation | seeds | return | 95 % interval | wall time | processor time |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    keys = ("env", "algo", "steps", "implementation")
-    order = {name: i for i, name in enumerate((*ENVS, "ppo", "sac", "dsac-t", *IMPLEMENTATIONS))}
-    kinds = {tuple(r[k] for k in keys) for r in results}
-    for kind in sorted(kinds, key=lambda kind: [order.get(x, x) for x in kind]):
-        rows = [r for r in results if tuple(r[k] for k in keys) == kind]
+    runs = [r for r in results if "returns" in r]
+    for kind, rows in groups(runs, "env", "algo", "steps", "implementation").items():
         env, algo, steps, implementation = kind
         low, high = interval([r["returns"] for r in rows])
         mean = float(np.mean([r["return_mean"] for r in rows]))
@@ -249,7 +290,42 @@ def table(results: list[dict[str, Any]]) -> str:
             f"| {env} | {algo.upper()} | {steps:,} | {implementation} | {len(rows)} | {mean:.0f} | "
             f"{low:.0f} to {high:.0f} | {wall:.0f} s | {cpu:.0f} s |"
         )
+    stretches = [r for r in results if "stretch" in r]
+    if stretches:
+        lines += speed_lines(stretches)
     return "\n".join(lines) + "\n"
+
+
+def speed_lines(stretches: list[dict[str, Any]]) -> list[str]:
+    """The table of how fast both sides are."""
+    lines = [
+        "",
+        "How fast, from short stretches of training in turns (`--speed`); medians, and the quartiles of the ratio of neighbours.",
+        "The runs above took hours beside other work, and their wall times show that too.",
+        "",
+        "| task | learner | stretches of | alula, steps/s | stable-baselines3, steps/s | times as fast | quartiles |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (env, algo), rows in groups(stretches, "env", "algo").items():
+        ours, theirs = (
+            np.array([r["stretch"] / r["wall_s"] for r in rows if r["implementation"] == name])
+            for name in IMPLEMENTATIONS
+        )
+        pairs = min(len(ours), len(theirs))
+        if not pairs:
+            continue
+        low, middle, high = np.percentile(ours[:pairs] / theirs[:pairs], [25, 50, 75])
+        lines.append(
+            f"| {env} | {algo.upper()} | {pairs} x {rows[0]['stretch']:,} | {median(ours):.0f} | {median(theirs):.0f} | "
+            f"{middle:.2f} | {low:.2f} to {high:.2f} |"
+        )
+    return lines
+
+
+def append(path: Path, result: dict[str, Any]) -> None:
+    """One line more in the results file."""
+    with path.open("a") as file:
+        file.write(json.dumps(result) + "\n")
 
 
 def main() -> None:
@@ -259,6 +335,7 @@ def main() -> None:
     parser.add_argument("--algos", nargs="*", default=["ppo", "sac", "dsac-t"])
     parser.add_argument("--envs", nargs="*", default=list(ENVS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--speed", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
@@ -268,14 +345,18 @@ def main() -> None:
         if arguments.write:
             (Path(__file__).parent / "results" / "gymnasium.md").write_text(text)
         return
+    if arguments.speed:
+        for _ in range(STRETCHES):
+            for job in jobs(arguments.algos, arguments.envs, [0]):
+                append(arguments.out, speed(job))
+        return
     for job in jobs(arguments.algos, arguments.envs, arguments.seeds):
         done = [r["steps"] for r in load(arguments.out) if r.items() >= vars(job).items()]
         if set(done) >= set(job.steps):
             continue
         for result in run(job):
             if result["steps"] not in done:
-                with arguments.out.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
+                append(arguments.out, result)
             shown = {k: v for k, v in result.items() if k not in ("returns", "machine")}
             print(shown, flush=True)
 
