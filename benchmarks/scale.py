@@ -1,8 +1,8 @@
-"""Two workers beside one, and the model for more: `alula bench scale`, as a table.
+"""Two workers beside one, and the model for more: `alula bench scale`, as tables.
 
-    python benchmarks/scale.py [--preset panda-reach] [--repeats 20] [--write]
+    python benchmarks/scale.py [--presets panda-reach panda-lift] [--repeats 20] [--write]
 
-On a quiet machine. `--write` puts it into benchmarks/results/scale.md, and beside it the JSON, scale.json.
+On a quiet machine. `--write` puts them into benchmarks/results/scale.md, and beside it the JSON, scale.json.
 """
 
 import argparse
@@ -31,8 +31,10 @@ def section(data: dict[str, Any]) -> str:
     )
     n = sizes["n_envs"]
     lines = [
+        f"## {data['preset']}",
+        "",
         f"{datetime.date.today()}, {hardware['cpu']}, {hardware['cores_used']} of {hardware['cores']} cores, load "
-        f"{hardware['load_before']:.1f} at the start; {data['preset']}, {sizes['rollout_steps']} steps an update, steps of "
+        f"{hardware['load_before']:.1f} at the start; {sizes['rollout_steps']} steps an update, steps of "
         f"{1e3 * data['control_dt_s']:g} ms in {1e3 * data['physics_dt_s']:g} ms of physics, {data['precision']}; "
         f"{data['repeats']} updates in turns; torch {hardware['torch']}, MuJoCo {hardware['mujoco']}.",
         "",
@@ -47,7 +49,7 @@ def section(data: dict[str, Any]) -> str:
         f"{len(messages['seconds_by_bytes'])} sizes, 4 bytes to 4 MiB, fit 2 alpha + beta b with alpha = "
         f"{1e6 * messages['alpha_s']:.0f} us and 1 / beta = {1e-9 / max(messages['beta_s_per_byte'], 1e-15):.2f} GB/s.",
         "",
-        "## By the model, not measured",
+        "### By the model, not measured",
         "",
         f"{data['model']['formula']}, with t_1 = {1e3 * data['model']['t_1_s']:.0f} ms, n = {n}, and a core for each worker.",
         "",
@@ -64,18 +66,18 @@ def section(data: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", default="panda-reach")
+    parser.add_argument("--presets", nargs="+", default=["panda-reach", "panda-lift"])
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument(
         "--write", action="store_true", help="write results/scale.md and scale.json"
     )
     chosen = parser.parse_args()
-    data = bench_scale(get_preset(chosen.preset), repeats=chosen.repeats)
-    text = section(data)
+    found = [bench_scale(get_preset(name), repeats=chosen.repeats) for name in chosen.presets]
+    text = "\n\n".join(section(data) for data in found)
     print(text)
     if chosen.write:
         (RESULTS / "scale.md").write_text(f"{HEAD}\n\n{text}\n")
-        (RESULTS / "scale.json").write_text(json.dumps(data, indent=2) + "\n")
+        (RESULTS / "scale.json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
