@@ -42,8 +42,6 @@ MESSAGE_BYTES = tuple(4 * 4**k for k in range(11))
 MESSAGE_REPEATS = 200
 MODELLED = (2, 4, 8, 16, 32, 64)
 """Numbers of workers that the model is asked for."""
-
-
 TWO = {
     "two_workers": "two workers",
     "two_workers_twice_the_environments": "as many each",
@@ -112,9 +110,7 @@ def bench_scale(preset: Preset, *, repeats: int) -> dict[str, Any]:
         "warm_up_updates": WARM_UP,
         "repeats": repeats,
         **rates,
-        "speed_up": {
-            name: rates[name]["env_steps_per_s"] / one["env_steps_per_s"] for name in made if name != "one_worker"
-        },
+        "speed_up": {name: rates[name]["env_steps_per_s"] / one["env_steps_per_s"] for name in TWO},
         "messages": {
             "of_an_update": len(sizes), "bytes_of_an_update": sum(sizes), "largest_bytes": max(sizes),
             "seconds_by_bytes": messages, "alpha_s": alpha, "beta_s_per_byte": beta,
@@ -195,19 +191,13 @@ def _steps(row: dict[str, float]) -> str:
     )
 
 
-class Silent:
-    """Workers that say nothing to each other, so that each learns alone: what a machine's cores can at most."""
-
-    def __init__(self, rank: int, count: int) -> None:
-        self.rank, self.count = rank, count
-
-    def average(self, x: Any) -> Any:
-        """Its own."""
-        return x
-
-
 def _silent_share(preset: Preset, robot: Robot, seed: int, workers: Any) -> Any:
-    return build_share(preset, robot, seed, Silent(workers.rank, workers.count))
+    """As `build_share`, of a worker that says nothing to the others and learns alone."""
+    from alula.training.layers import Alone
+
+    silent = Alone()
+    silent.rank, silent.count = workers.rank, workers.count
+    return build_share(preset, robot, seed, silent)
 
 
 def _alone(preset: Preset) -> Any:
@@ -231,7 +221,7 @@ def _rates(
     steps, sizes = dict.fromkeys(made, 0), []
     for k in range(min(ROUNDS, repeats)):
         for name, make in made.items():
-            with _cores(1 if name == "one_worker" else 2):
+            with _cores(2 if name in TWO else 1):
                 learner = make()
                 try:
                     found, steps[name] = _timed(learner, len(range(k, repeats, ROUNDS)))
@@ -239,7 +229,7 @@ def _rates(
                     if name == "two_workers" and not sizes:
                         sizes = _message_sizes(learner)
                 finally:
-                    if name != "one_worker":
+                    if name in TWO:
                         learner.close()
     rates = {
         name: {
