@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +12,10 @@ from alula.errors import AlulaError
 
 MAX_POINTS = 100_000
 """Most points of one path; beyond, a message is taken for damaged."""
+MAX_PATHS = 100
+"""Most paths that have not begun."""
+PAST = 1.0
+"""Nobody asks for a time so long before the present [s]: measurements of such an age are refused."""
 
 
 def resting(position_w: np.ndarray) -> Trajectory:
@@ -89,6 +93,31 @@ def through(
         return position, velocity
 
     return path
+
+
+class Spliced:
+    """A path that is replaced from some time on, again and again; times before keep the path that was valid then.
+
+    A measurement is older than the message that has come since. Compared with the newest path alone, which rests before
+    it begins, a vehicle on its way would for one step seem to be meant to stand.
+    """
+
+    def __init__(self, path: Trajectory) -> None:
+        self._begins, self._paths = [-math.inf], [path]
+
+    def __call__(self, time: float) -> tuple[np.ndarray, np.ndarray]:
+        """Position [m] and velocity [m/s] at a time [s]."""
+        return self._paths[bisect_right(self._begins, time) - 1](time)
+
+    def replace(self, path: Trajectory, begin: float, now: float) -> None:
+        """From `begin` on [s] follow this path, and none that would have begun later; now is the present [s]."""
+        k = max(bisect_left(self._begins, begin), 1)
+        self._begins[k:], self._paths[k:] = [begin], [path]
+        # The path of PAST ago stays, and of those to come the last ones.
+        gone = max(bisect_right(self._begins, now - PAST) - 1, len(self._begins) - MAX_PATHS)
+        if gone > 0:
+            del self._begins[:gone], self._paths[:gone]
+            self._begins[0] = -math.inf
 
 
 def figure_eight(

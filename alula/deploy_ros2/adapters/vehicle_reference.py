@@ -10,13 +10,13 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from alula.deploy_ros2.adapters.interface import seconds
 from alula.deploy_ros2.node_config import NodeConfig
-from alula.deploy_ros2.reference_path import MAX_POINTS, approach, resting, through
+from alula.deploy_ros2.reference_path import MAX_POINTS, Spliced, approach, resting, through
 from alula.deploy_ros2.samples import Reference, Trajectory
 from alula.errors import AlulaError
 
 
-def path_of(message: MultiDOFJointTrajectory, now: float) -> Trajectory:
-    """The path of the first body of a trajectory message; a zero stamp means from now on.
+def path_of(message: MultiDOFJointTrajectory, now: float) -> tuple[Trajectory, float]:
+    """The path of the first body of a trajectory message and when it begins [s]; a zero stamp means from now on.
 
     Raises:
         AlulaError: no points or too many, no body in one, numbers not finite, or times that do not rise.
@@ -40,7 +40,7 @@ def path_of(message: MultiDOFJointTrajectory, now: float) -> Trajectory:
         )
     else:
         velocity = np.gradient(position, np.array(times) - times[0], axis=0)
-    return through(times, position, velocity)
+    return through(times, position, velocity), times[0]
 
 
 class VehicleReference:
@@ -50,7 +50,7 @@ class VehicleReference:
         self._node, self._config = node, config
         self.refused = 0
         """Messages refused so far."""
-        self._path: Trajectory | None = None
+        self._path: Spliced | None = None
         self._goal: np.ndarray | None = None
         self._followed = False
         self._stamp: float | None = None
@@ -66,7 +66,7 @@ class VehicleReference:
         """The policy takes over here [m] (3): from here to the last set-point, or along the last trajectory."""
         if self._followed or not np.isfinite(position_w).all():
             return
-        self._path = resting(position_w)
+        self._path = Spliced(resting(position_w))
         if self._goal is not None:
             self._go(self._goal, self._now())
 
@@ -106,20 +106,25 @@ class VehicleReference:
 
     def _go(self, goal: np.ndarray, now: float) -> None:
         assert self._path is not None
-        self._path = approach(
+        path = approach(
             self._path(now)[0],
             goal,
             now,
             speed=self._config.reference_speed,
             acceleration=self._config.reference_acceleration,
         )
+        self._path.replace(path, now, now)
 
     def _on_trajectory(self, message: MultiDOFJointTrajectory) -> None:
         now = self._now()
         try:
-            self._path = path_of(message, now)
+            path, begin = path_of(message, now)
         except AlulaError as e:
             self.refused += 1
             self._node.get_logger().warning(f"trajectory ignored: {e}")
             return
+        if self._path is None:
+            self._path = Spliced(path)
+        else:
+            self._path.replace(path, begin, now)
         self._goal, self._followed, self._stamp = None, True, now

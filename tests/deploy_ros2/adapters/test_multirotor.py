@@ -22,7 +22,9 @@ from alula.deploy_ros2.adapters.multirotor import (
     command_message,
     odometry_samples,
 )
-from alula.deploy_ros2.node_config import NodeConfig
+from alula.deploy_ros2.node_config import NodeConfig, ReferenceConfig
+from alula.deploy_ros2.reference_node import ease, window_message
+from alula.deploy_ros2.reference_path import figure_eight
 from alula.errors import AlulaError
 from alula.frames import rot_from_quat
 
@@ -207,6 +209,23 @@ def test_without_a_set_point_the_vehicle_stays():
     node.heard["odometry"](odometry((0.0, 0.0, 0.0, 1.0), stamp=50.0))
     adapter.start(50.0)
     assert adapter.reference(60.0).position_w.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_window_of_a_trajectory_that_came_since_does_not_stop_the_vehicle_for_a_step():
+    node, adapter, _ = adapter_of()
+    node.heard["odometry"](odometry((0.0, 0.0, 0.0, 1.0), stamp=50.0))
+    adapter.start(50.0)
+    eight = ReferenceConfig(shape="figure_eight")
+    for stamp in (50.0, 50.1):
+        node.now = stamp
+        node.heard["trajectory"](window_message(eight, stamp, 20.0 + stamp))
+    wanted, velocity = figure_eight(
+        eight.length, eight.width, eight.lap, eight.centre, ease(70.098, eight.wait, eight.ease)[0]
+    )
+    # measured 2 ms before the window of 50.1, used after it came
+    found, speed = adapter.reference(50.105).trajectory(50.098)
+    assert found == pytest.approx(wanted, abs=1e-4)
+    assert speed == pytest.approx(velocity, abs=1e-2)
 
 
 def test_set_points_that_are_none_are_refused_and_counted():

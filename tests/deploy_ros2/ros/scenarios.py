@@ -230,27 +230,34 @@ def figure(policy: str, hover: float, eight: float) -> dict:
         time.sleep(max(0.0, begun + hover - time.time()))
         f.process("reference_node")
         time.sleep(eight)
-        r = f.record
-        seen = [o for o in r.odometry if o.stamp >= begun]
-        errors, places = tracked["on_the_wire"](seen, r.trajectories, np.array(above))
-        start = tracked["beginning"](r.trajectories) - begun
-        alone = [
-            tracked["without_ros"](policy, flight["ROBOT"], above, start, len(seen), seed)
-            for seed in range(3)
-        ]
-        last, commands = r.policy[-1], np.array([c.at for c in r.commands])
-        waits = np.diff(commands)
-        # From each odometry message to the first command after it, by the times of their senders
-        after = np.searchsorted(commands, [o.at for o in seen])
-        pairs = [(o, commands[k]) for o, k in zip(seen, after, strict=True) if k < len(commands)]
-        latency = np.array([t - o.at for o, t in pairs])
-        rms = [float(np.sqrt(np.mean(np.square(e)))) for e in (errors, *alone)]
-        return {
-            "rms": rms[0], "rms_alone": rms[1:], "steps": len(seen), "farthest": float(np.abs(places).max()),
-            "states": sorted({p.state for p in r.policy}), "wrong": unsafe(r),
-            "values": last.values, "waits_ms": [1e3 * float(np.percentile(waits, q)) for q in (50, 99, 100)],
-            "latency_ms": [1e3 * float(np.percentile(latency, q)) for q in (50, 99, 100)],
-        }  # fmt: skip
+        # What the nodes say while they are ended is no part of the flight.
+        r, f.wire.record = f.record, flight["wire"]["Record"]()
+    seen = [o for o in r.odometry if o.stamp >= begun]
+    errors, places = tracked["on_the_wire"](seen, r.trajectories, np.array(above))
+    start = tracked["beginning"](r.trajectories) - begun
+    # Whole microseconds: a path whose stamp was rounded to a nanosecond after now would begin at rest.
+    times = np.round([o.stamp - begun for o in seen], 6)
+    alone = [
+        tracked["without_ros"](policy, flight["ROBOT"], above, start, times, seed)
+        for seed in range(3)
+    ]
+    commands, sent = np.array([c.at for c in r.commands]), np.array([o.at for o in seen])
+    waits = np.diff(commands)
+    # From each odometry message to the first command after it, by the times of their senders
+    latency = np.array([*commands, np.inf])[np.searchsorted(commands, sent)] - sent
+    latency[-1:] = np.nan
+    calm = tracked["calm"](latency, times)
+    rms, rms_calm = (
+        [float(np.sqrt(np.mean(np.square(e[steps])))) for e in (errors, *alone)]
+        for steps in (slice(None), calm)
+    )
+    return {
+        "rms": rms[0], "rms_alone": rms[1:], "rms_calm": rms_calm[0], "rms_calm_alone": rms_calm[1:],
+        "steps": len(seen), "calm": int(calm.sum()), "farthest": float(np.abs(places).max()),
+        "states": sorted({p.state for p in r.policy}), "wrong": unsafe(r), "values": r.policy[-1].values,
+        "waits_ms": [1e3 * float(np.percentile(waits, q)) for q in (50, 99, 100)],
+        "latency_ms": [1e3 * float(np.nanpercentile(latency, q)) for q in (50, 99, 100)],
+    }  # fmt: skip
 
 
 SCENARIOS: dict[str, Callable] = {

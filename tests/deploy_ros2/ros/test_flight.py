@@ -7,23 +7,29 @@ import pytest
 pytest.importorskip("rclpy")
 
 
+TRIES = 5
+"""A busy computer may hold up so many flights."""
+
+
 def check(seen, tolerance):
-    """As good as without ROS, and nothing happened."""
+    """As good as without ROS where the computer held up nothing, and nothing happened."""
     assert seen["wrong"] == []
     assert set(seen["states"]) <= {"policy", "hold", "not active"}
-    alone = sum(seen["rms_alone"]) / len(seen["rms_alone"])
-    assert abs(seen["rms"] / alone - 1.0) < tolerance, seen
+    assert seen["calm"] > 0.1 * seen["steps"], seen
+    alone = sum(seen["rms_calm_alone"]) / len(seen["rms_calm_alone"])
+    assert abs(seen["rms_calm"] / alone - 1.0) < tolerance, seen
     # It did fly the figure: 1 m to each side.
     assert 0.7 < seen["farthest"] < 1.5
 
 
 def undisturbed(fly, **times):
-    """A flight in which the computer held up a process until the vehicle was held says nothing about tracking."""
-    for _ in range(3):
+    """A flight in which the computer held up a process until the vehicle was held, or in most of its steps, says
+    nothing about tracking."""
+    for _ in range(TRIES):
         seen = fly("figure", **times)
         print(seen)
         assert seen["wrong"] == []
-        if seen["states"] == ["policy"]:
+        if seen["states"] == ["policy"] and seen["calm"] > 0.4 * seen["steps"]:
             break
     return seen
 

@@ -20,6 +20,11 @@ from alula.policies.onnx_file import load_policy
 from alula.robots.multirotor import load_robot
 
 FIGURE = ReferenceConfig(shape="figure_eight")
+STEP = SimMultirotorConfig().control_dt
+LATE = STEP
+"""A command that comes later than this acts a step late, and a state that does was held up [s]."""
+RECOVERY = 1.0
+"""By then the vehicle has made up for it [s]."""
 
 
 def beginning(trajectories: Sequence) -> float:
@@ -33,7 +38,7 @@ def beginning(trajectories: Sequence) -> float:
 def on_the_wire(seen: Sequence, trajectories: Sequence, start_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Distances from the reference as it was known [m] (T), and the positions (T, 3)."""
     stamps = [seconds(m.header.stamp) for m in trajectories]
-    paths = [path_of(m, 0.0) for m in trajectories]
+    paths = [path_of(m, 0.0)[0] for m in trajectories]
     errors = []
     for o in seen:
         k = int(np.searchsorted(stamps, o.stamp, side="right"))
@@ -42,10 +47,27 @@ def on_the_wire(seen: Sequence, trajectories: Sequence, start_w: np.ndarray) -> 
     return np.array(errors), np.array([o.position_w for o in seen])
 
 
+def calm(latencies: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Which steps (T) say something about tracking: none soon after a busy computer held up robot or policy.
+
+    Args:
+        latencies: from each state to the command after it [s] (T).
+        times: of the states [s] (T).
+    """
+    held_up = (latencies > LATE) | (np.diff(times, prepend=times[0]) > 1.5 * STEP)
+    last = np.maximum.accumulate(np.where(held_up, times, -np.inf))
+    return times - last > RECOVERY
+
+
 def without_ros(
-    policy: str, robot_name: str, start_w: Sequence[float], begin: float, steps: int, seed: int
+    policy: str,
+    robot_name: str,
+    start_w: Sequence[float],
+    begin: float,
+    times: np.ndarray,
+    seed: int,
 ) -> np.ndarray:
-    """The same flight in one process, in steps of the policy: distances from the reference [m] (T)."""
+    """The same flight in one process, with states at the same times since take-off (T) [s]: distances [m] (T)."""
     robot = load_robot(robot_name)
     runner = PolicyRunner(load_policy(policy, robot=robot), robot)
     pilot = Pilot(runner, Safety(SafetyConfig(), runner.low, runner.high), robot)
@@ -54,19 +76,18 @@ def without_ros(
     pilot.start()
     path, shown, errors = resting(np.array(start_w)), begin, []
     # Not at 0, which in messages means no time.
-    for now in 100.0 + runner.control_dt * np.arange(steps):
-        time = float(now) - 100.0
-        if time >= shown + 1.0 / FIGURE.rate:
+    for time in times.tolist():
+        now = 100.0 + time
+        while time >= shown + 1.0 / FIGURE.rate:
             shown += 1.0 / FIGURE.rate
-            path = path_of(window_message(FIGURE, float(now), time - begin), float(now))
-        samples = sim.measure(float(now))
-        position, velocity = path(float(now))
+            path = path_of(window_message(FIGURE, now, time - begin), now)[0]
+        samples = sim.measure(now)
+        position, velocity = path(now)
         reference = Reference(
-            position_w=position, velocity_w=velocity, acceleration_w=np.zeros(3), stamp=float(now), trajectory=path
+            position_w=position, velocity_w=velocity, acceleration_w=np.zeros(3), stamp=now, trajectory=path
         )  # fmt: skip
         errors.append(np.linalg.norm(samples["position_w"].value - position))
-        around = Around(heartbeat_stamp=float(now))
-        out = pilot.cycle(float(now), samples, reference, around)
+        out = pilot.cycle(now, samples, reference, Around(heartbeat_stamp=now))
         assert out.decision.state is State.POLICY, out.decision.text
         sim.step(out.command)
     return np.array(errors)
