@@ -13,7 +13,7 @@ from alula.errors import AlulaError
 MAX_POINTS = 100_000
 """Most points of one path; beyond, a message is taken for damaged."""
 MAX_PATHS = 100
-"""Most paths that have not begun."""
+"""Most paths of one vehicle that are kept; beyond, the oldest are forgotten."""
 PAST = 1.0
 """Nobody asks for a time so long before the present [s]: measurements of such an age are refused."""
 
@@ -113,7 +113,7 @@ class Spliced:
         """From `begin` on [s] follow this path, and none that would have begun later; now is the present [s]."""
         k = max(bisect_left(self._begins, begin), 1)
         self._begins[k:], self._paths[k:] = [begin], [path]
-        # The path of PAST ago stays, and of those to come the last ones.
+        # The path of PAST ago stays, and those since.
         gone = max(bisect_right(self._begins, now - PAST) - 1, len(self._begins) - MAX_PATHS)
         if gone > 0:
             del self._begins[:gone], self._paths[:gone]
