@@ -15,7 +15,7 @@ MAX_POINTS = 100_000
 MAX_PATHS = 100
 """Most paths of one vehicle that are kept; beyond, the oldest are forgotten."""
 PAST = 1.0
-"""Nobody asks for a time so long before the present [s]: measurements of such an age are refused."""
+"""How long a path is kept after another took its place [s]; with the usual limits no measurement is used that is so old."""
 
 
 def resting(position_w: np.ndarray) -> Trajectory:

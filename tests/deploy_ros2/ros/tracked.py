@@ -21,8 +21,6 @@ from alula.robots.multirotor import load_robot
 
 FIGURE = ReferenceConfig(shape="figure_eight")
 STEP = SimMultirotorConfig().control_dt
-LATE = STEP
-"""A command that comes later than this acts a step late, and a state that does was held up [s]."""
 RECOVERY = 1.0
 """By then the vehicle has made up for it [s]."""
 
@@ -54,7 +52,8 @@ def calm(latencies: np.ndarray, times: np.ndarray) -> np.ndarray:
         latencies: from each state to the command after it [s] (T).
         times: of the states [s] (T).
     """
-    held_up = (latencies > LATE) | (np.diff(times, prepend=times[0]) > 1.5 * STEP)
+    # A command that comes after the next state acts a step late.
+    held_up = (latencies > STEP) | (np.diff(times, prepend=times[0]) > 1.5 * STEP)
     last = np.maximum.accumulate(np.where(held_up, times, -np.inf))
     return times - last > RECOVERY
 
