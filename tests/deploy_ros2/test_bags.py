@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -29,11 +31,12 @@ from alula.flightlog.analyse import analyse
 from alula.identification.rosbag import read_bag
 from alula.robots.multirotor import load_robot
 
+wire = run_path(str(Path(__file__).with_name("ros") / "wire.py"))
 STEPS = 150
 WAIT = 20.0
 """Nobody waits so long on a machine that does anything at all [s]."""
 ENVIRONMENT = {
-    "ROS_DOMAIN_ID": "61",
+    "ROS_DOMAIN_ID": str(wire["free_domain"]()),
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     "ROS_LOCALHOST_ONLY": "1",
 }

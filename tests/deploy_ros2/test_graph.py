@@ -1,8 +1,10 @@
 """What the nodes really say and hear, against what the files beside them claim: permissions, layouts, parameters."""
 
 import json
+import os
 import re
-import time
+import subprocess
+import sys
 from pathlib import Path
 from runpy import run_path
 from xml.etree import ElementTree
@@ -11,30 +13,20 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import rclpy
 from ruamel.yaml import YAML
 
 from alula.deploy_ros2.adapters.multirotor import MultirotorConfig
 from alula.deploy_ros2.adapters.parameters import descriptions
 from alula.deploy_ros2.adapters.ros2_control import Ros2ControlConfig
 from alula.deploy_ros2.node_config import NodeConfig, ReferenceConfig, plain
-from alula.deploy_ros2.policy_node import PolicyNode
-from alula.deploy_ros2.record_node import TOPICS, RecordNode
-from alula.deploy_ros2.reference_node import ReferenceNode
+from alula.deploy_ros2.record_node import TOPICS
 from alula.deploy_ros2.safety_config import SafetyConfig
 from alula.deploy_ros2.sim_multirotor import SimMultirotorConfig
-from alula.deploy_ros2.sim_node import SimNode
-from alula.deploy_ros2.view_node import ViewNode
 
 CONFIG = Path(__file__).parents[2] / "config"
-NODES = {
-    "policy_node": PolicyNode,
-    "sim_node": SimNode,
-    "reference_node": ReferenceNode,
-    "view_node": ViewNode,
-    "record_node": RecordNode,
-}
+NODES = ("policy_node", "sim_node", "reference_node", "view_node", "record_node")
 flying = run_path(str(Path(__file__).with_name("flying.py")))
+wire = run_path(str(Path(__file__).with_name("ros") / "wire.py"))
 
 
 @pytest.fixture(scope="module")
@@ -42,61 +34,26 @@ def graph(tmp_path_factory):
     """Of each node its topics and services: {node: {kind: {name: type}}}; the policy node is configured."""
     folder = tmp_path_factory.mktemp("graph")
     flying["hover"](folder / "policy.onnx")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        # On a busy computer the middleware may never tell a process of a topic of its own: once more, elsewhere.
-        for domain in ("62", "63", "64"):
-            patch.setenv("ROS_DOMAIN_ID", domain)
-            found, unknown = told(folder / "policy.onnx", folder / domain)
-            if not unknown:
-                return found
-    raise TimeoutError(f"the middleware did not tell of {sorted(unknown)}")
-
-
-def told(policy, bag):
-    """What the middleware knows of the nodes, and what it was not told of them within half a minute: found, unknown."""
     given = {
-        "policy_node:policy": policy,
+        "policy_node:policy": folder / "policy.onnx",
         "policy_node:robot": "crazyflie",
-        "record_node:folder": bag,
+        "record_node:folder": folder / "bag",
     }
     arguments = [x for k, v in given.items() for x in ("-p", f"{k}:={v}")]
-    rclpy.init(args=["test", "--ros-args", *arguments])
-    nodes = {name: make() for name, make in NODES.items()}
-    nodes["policy_node"].trigger_configure()
-    # It tells its own process of a new topic a while later, on a busy computer a long while.
-    found, since, end = {}, time.monotonic(), time.monotonic() + 30.0
-    while time.monotonic() < end:
-        before, found = found, {name: known(node, name) for name, node in nodes.items()}
-        # And says a part of it before all of it, so what a node has made is waited for by name.
-        unknown = set()
-        for name, said in found.items():
-            unknown |= made(nodes[name]) - {n for kind in said.values() for n in kind}
-        if found != before or unknown:
-            since = time.monotonic()
-        elif time.monotonic() - since > 1.0:
-            break
-        time.sleep(0.1)
-    for node in nodes.values():
-        node.destroy_node()
-    rclpy.try_shutdown()
-    return found, unknown
-
-
-def made(node):
-    """Names of what the node has made itself, and of what every node has."""
-    topics = {x.topic_name for x in (*node.publishers, *node.subscriptions)}
-    return topics | {x.service_name for x in node.services} | {"/rosout"}
-
-
-def known(node, name):
-    """{kind: {name: type}} of a node, as the middleware knows it now."""
-    asked = {
-        "publish": node.get_publisher_names_and_types_by_node,
-        "subscribe": node.get_subscriber_names_and_types_by_node,
-        "reply": node.get_service_names_and_types_by_node,
-    }
-    return {k: {n: t[0] for n, t in ask(name, "/")} for k, ask in asked.items()}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("graph.py")), "--ros-args", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=CONFIG.parent,
+        env=os.environ
+        | wire["environment"](wire["free_domain"]())
+        | {"RCUTILS_LOGGING_USE_STDOUT": "0"},
+        timeout=120,
+    )
+    assert done.returncode == 0
+    configured, found = done.stdout.splitlines()
+    assert configured == "SUCCESS"
+    return json.loads(found)
 
 
 def allowed():
