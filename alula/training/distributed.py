@@ -66,7 +66,11 @@ class GlooWorkers:
     def average(self, x: Tensor) -> Tensor:
         """The mean of a tensor over all workers, the same bits in each."""
         total = x.detach().clone()
-        dist.all_reduce(total)
+        work = dist.all_reduce(total, async_op=True)
+        # A core that falls asleep in each message wakes late: stay awake, but let gloo's threads go first.
+        while not work.is_completed():
+            os.sched_yield()
+        work.wait()
         return total / self.count
 
 
