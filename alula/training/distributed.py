@@ -67,6 +67,7 @@ class GlooWorkers:
         """The mean of a tensor over all workers, the same bits in each."""
         total = x.detach().clone()
         work = dist.all_reduce(total, async_op=True)
+        assert work is not None
         # A core that falls asleep in each message wakes late: stay awake, but let gloo's threads go first.
         while not work.is_completed():
             os.sched_yield()
