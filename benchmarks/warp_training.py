@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
+    if not chosen.out.parent.is_dir():
+        parser.error(f"--out {chosen.out}: its folder is not there")
     preset = get_preset(chosen.preset)
     robot, task = build_robot(preset), build_task(preset.task)
     sim, algo = preset.sim, preset.algo
