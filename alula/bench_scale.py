@@ -2,14 +2,14 @@
 
 One update of W workers, each with n environments of its own, T steps long, takes by the model::
 
-    t(W) = t_1 + sum over messages of 2 (W - 1) alpha + 2 (W - 1) / W beta b
+    t(W) = t_1 + sum over messages of 2 (W - 1) alpha + beta b
     rate(W) = W n T / t(W),   speed-up(W) = W t_1 / t(W)
 
-with t_1 the time of one worker alone with n environments, b the bytes of a message, alpha the time that a message takes
-however short, and beta the time of a byte: an all-reduce around a ring (Patarasuk and Yuan 2009,
-doi:10.1016/j.jpdc.2008.09.002). t_1, the messages and alpha and beta are measured here, so the model is of workers that
-have a core each and whose messages cost what they cost between two processes of this machine. Waiting for the slowest of
-many is not in it.
+with t_1 the time of one worker alone with n environments, b the bytes of a message, alpha the time in which the first
+worker hears of another one and tells it, with what a message costs however short, and beta the time of a byte: each
+worker reads and writes it three times, however many there are (`training/shared_memory.py`). t_1, the messages and alpha
+and beta are measured here, so the model is of one machine with a core for each worker, and memory that is as fast for each
+of many as for each of two. Waiting for the slowest of many is not in it.
 """
 
 import os
@@ -117,7 +117,7 @@ def bench_scale(preset: Preset, *, repeats: int) -> dict[str, Any]:
         },
         "model": {
             "measured": False,
-            "formula": "t(W) = t_1 + sum 2 (W - 1) alpha + 2 (W - 1) / W beta bytes; rate = W n T / t(W)",
+            "formula": "t(W) = t_1 + sum 2 (W - 1) alpha + beta bytes; rate = W n T / t(W)",
             "t_1_s": one["update_s"],
             "workers": modelled(one["update_s"], steps, sizes, alpha, beta),
         },
@@ -150,7 +150,7 @@ def modelled(
     """
     table = []
     for w in MODELLED:
-        messages = 2 * (w - 1) * (alpha * len(sizes) + beta * sum(sizes) / w)
+        messages = 2 * (w - 1) * alpha * len(sizes) + beta * sum(sizes)
         seconds = alone_s + messages
         table.append(
             {

@@ -167,6 +167,7 @@ LEARN_WITH_TORCH = {
         "residual",
         "rollout",
         "sac",
+        "shared_memory",
         "short_horizon_cuda",
     )
 }

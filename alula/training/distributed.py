@@ -1,4 +1,4 @@
-"""PPO whose environments are shared among processes of this machine (data parallelism, with gloo).
+"""PPO whose environments are shared among processes of this machine (data parallelism, with torch.distributed).
 
 Each worker steps its share of the environments in its own process and has the same networks. What they learn from is
 common to all: the gradient of every minibatch, the statistics of the normalisers, the mean and spread of the
@@ -35,6 +35,7 @@ from alula.errors import AlulaError
 from alula.policies.network import Network
 from alula.training.layers import Workers
 from alula.training.ppo import PpoLearner, PpoStatistics
+from alula.training.shared_memory import SHARED_MEMORY
 
 TIMEOUT = timedelta(minutes=5)
 """A worker that is silent for so long is lost."""
@@ -42,37 +43,33 @@ ATTEMPTS = 3
 """An update that loses a worker this often is given up."""
 DIES_WITHIN_S = 10.0
 """Time in which a lost worker's process has ended [s]."""
-LOOPBACK = "lo"
 
 Make = Callable[[Workers], PpoLearner]
 """Makes the learner of one worker; must pickle."""
 
 
-class GlooWorkers:
+class ProcessWorkers:
     """The workers, as one of them sees them."""
 
     def __init__(self, folder: Path, rank: int, count: int) -> None:
-        """Meet the others through a file in `folder`; all messages go over the loopback interface."""
+        """Meet the others through a file in `folder`: torch's other meeting point is a server that listens everywhere."""
         self.rank, self.count = rank, count
-        # Else gloo listens where the host's name leads; and torch's own meeting point, a server, listens everywhere.
-        os.environ["GLOO_SOCKET_IFNAME"] = LOOPBACK
         meeting = f"file://{folder / 'meeting'}"
         dist.init_process_group(
-            "gloo", init_method=meeting, rank=rank, world_size=count, timeout=TIMEOUT
+            SHARED_MEMORY, init_method=meeting, rank=rank, world_size=count, timeout=TIMEOUT
         )
+        # All have met, and nobody looks into the folder again.
+        self.average(torch.zeros(1))
+        if rank == 0:
+            shutil.rmtree(folder)
         # The environments' threads and torch's take turns; workers share the cores.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // count))
 
     def average(self, x: Tensor) -> Tensor:
         """The mean of a tensor over all workers, the same bits in each."""
         total = x.detach().clone()
-        work = dist.all_reduce(total, async_op=True)
-        assert work is not None
-        # A core that falls asleep in each message wakes late: stay awake, but let gloo's threads go first.
-        while not work.is_completed():
-            os.sched_yield()
-        work.wait()
-        return total / self.count
+        dist.all_reduce(total)
+        return total.div_(self.count)
 
 
 class DataParallelPpo:
@@ -107,7 +104,7 @@ class DataParallelPpo:
             theirs.close()
             self._followers.append(follower)
             self._pipes.append(pipe)
-        self.learner = self._make(GlooWorkers(folder, 0, self._count))
+        self.learner = self._make(ProcessWorkers(folder, 0, self._count))
         self._count_up()
 
     def _count_up(self) -> None:
@@ -188,7 +185,7 @@ def _follow(make: Make, folder: Path, rank: int, count: int, pipe: Connection) -
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_worker_0, args=(folder,), daemon=True).start()
     try:
-        learner = make(GlooWorkers(folder, rank, count))
+        learner = make(ProcessWorkers(folder, rank, count))
         while True:
             told = pipe.recv()
             if told == "update":
@@ -242,10 +239,10 @@ def message_seconds(sizes: Sequence[int], repeats: int) -> dict[int, float]:
 
 def _exchange(folder: Path, rank: int, sizes: Sequence[int], repeats: int) -> dict[int, float]:
     with threads_of_torch(1):
-        return _exchanged(GlooWorkers(folder, rank, 2), sizes, repeats)
+        return _exchanged(ProcessWorkers(folder, rank, 2), sizes, repeats)
 
 
-def _exchanged(workers: GlooWorkers, sizes: Sequence[int], repeats: int) -> dict[int, float]:
+def _exchanged(workers: ProcessWorkers, sizes: Sequence[int], repeats: int) -> dict[int, float]:
     try:
         found = {}
         for size in sizes:
