@@ -12,6 +12,7 @@ and beta are measured here, so the model is of one machine with a core for each 
 of many as for each of two. Waiting for the slowest of many is not in it.
 """
 
+import multiprocessing
 import os
 import platform
 import statistics
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -35,8 +37,6 @@ from alula.training.config import PpoConfig
 
 WARM_UP = 2
 """Updates before the first that counts."""
-ROUNDS = 4
-"""How often the measured ones take turns, each with its share of the updates."""
 MESSAGE_BYTES = tuple(4 * 4**k for k in range(11))
 """Sizes of the messages that are timed, 4 B to 4 MiB."""
 MESSAGE_REPEATS = 200
@@ -110,7 +110,7 @@ def bench_scale(preset: Preset, *, repeats: int) -> dict[str, Any]:
         "warm_up_updates": WARM_UP,
         "repeats": repeats,
         **rates,
-        "speed_up": {name: rates[name]["env_steps_per_s"] / one["env_steps_per_s"] for name in TWO},
+        "speed_up": {name: rates[name]["times_one"] for name in TWO},
         "messages": {
             "of_an_update": len(sizes), "bytes_of_an_update": sum(sizes), "largest_bytes": max(sizes),
             "seconds_by_bytes": messages, "alpha_s": alpha, "beta_s_per_byte": beta,
@@ -165,7 +165,6 @@ def modelled(
 
 def scale_text(data: dict[str, Any]) -> str:
     """The result for people."""
-    speed_up = data["speed_up"]
     most = data["model"]["workers"][-1]
     messages = data["messages"]
     return "\n".join(
@@ -174,13 +173,21 @@ def scale_text(data: dict[str, Any]) -> str:
             f"{data['repeats']} updates",
             f"one worker    {_steps(data['one_worker'])}",
             *(
-                f"{name:14}{_steps(data[key])}: {speed_up[key]:.2f} times one"
+                f"{name:14}{_steps(data[key])}: {_times(data[key])} times one"
                 for key, name in TWO.items()
             ),
             f"messages      {messages['of_an_update']} an update, the largest {messages['largest_bytes']} bytes; "
             f"{2e6 * messages['alpha_s']:.0f} us, {1e-9 / max(messages['beta_s_per_byte'], 1e-15):.2f} GB/s",
             f"by the model, not measured: {most['workers']} workers on a core each {most['speed_up']:.1f} times one",
         ]
+    )
+
+
+def _times(row: dict[str, float]) -> str:
+    """Times one, with the quartiles over pairs of updates."""
+    return (
+        f"{row['times_one']:.2f} ({row['times_one_lower_quartile']:.2f} to "
+        f"{row['times_one_upper_quartile']:.2f})"
     )
 
 
@@ -215,51 +222,68 @@ def _rates(
 ) -> tuple[dict[str, dict[str, float]], list[int]]:
     """Environment steps per second of each learner, and the bytes of the messages of an update of two workers.
 
-    The learners take turns, ROUNDS times, so that a busy neighbour disturbs all alike.
+    Each learner lives in a process of its own and waits there for its turn. They take turns update by update, so that a
+    busy neighbour disturbs all alike.
     """
+    from rich.console import Console
+    from rich.progress import track
+
+    context, told = multiprocessing.get_context("spawn"), Console(stderr=True)
     seconds: dict[str, list[float]] = {name: [] for name in made}
     steps, sizes = dict.fromkeys(made, 0), []
-    for k in range(min(ROUNDS, repeats)):
+    pipes = {}
+    try:
         for name, make in made.items():
-            with _cores(2 if name in TWO else 1):
-                learner = make()
-                try:
-                    found, steps[name] = _timed(learner, len(range(k, repeats, ROUNDS)))
-                    seconds[name] += found
-                    if name == "two_workers" and not sizes:
-                        sizes = _message_sizes(learner)
-                finally:
-                    if name in TWO:
-                        learner.close()
-    rates = {
-        name: {
+            pipes[name], theirs = context.Pipe()
+            context.Process(target=_serve, args=(make, 2 if name in TWO else 1, theirs)).start()
+            theirs.close()
+        for k in track(range(WARM_UP + repeats), "updates", console=told, transient=True):
+            for name, pipe in pipes.items():
+                pipe.send("update")
+                took, steps[name], said = pipe.recv()
+                if k >= WARM_UP:
+                    seconds[name].append(took)
+                if name == "two_workers":
+                    sizes = said
+    except (EOFError, OSError):
+        raise AlulaError("a measured process has ended") from None
+    finally:
+        for pipe in pipes.values():
+            pipe.close()
+    one = np.array(seconds["one_worker"])
+    rates = {}
+    for name, times in seconds.items():
+        rate = steps[name] / np.array(times)
+        low, middle, high = np.quantile(rate / (steps["one_worker"] / one), (0.25, 0.5, 0.75))
+        rates[name] = {
             "update_s": statistics.median(times),
-            "env_steps_per_s": steps[name] / statistics.median(times),
-            "env_steps_per_s_min": steps[name] / max(times),
-            "env_steps_per_s_max": steps[name] / min(times),
+            "env_steps_per_s": float(np.median(rate)),
+            "env_steps_per_s_min": float(rate.min()),
+            "env_steps_per_s_max": float(rate.max()),
+            "times_one": float(middle),
+            "times_one_lower_quartile": float(low),
+            "times_one_upper_quartile": float(high),
         }
-        for name, times in seconds.items()
-    }
     return rates, sizes
 
 
-def _timed(learner: Any, repeats: int) -> tuple[list[float], int]:
-    """Seconds of updates, and the environment steps of one."""
-    seconds, steps = [], 0
-    for k in range(WARM_UP + repeats):
-        before, start = learner.env_steps, time.perf_counter()
-        learner.update()
-        if k >= WARM_UP:
-            seconds.append(time.perf_counter() - start)
-        steps = learner.env_steps - before
-    return seconds, steps
-
-
-def _message_sizes(learner: Any) -> list[int]:
-    inner = learner.learner
-    inner._workers = counted = Counted(inner._workers)
-    learner.update()
-    return counted.sizes
+def _serve(make: Callable[[], Any], cores: int, pipe: Connection) -> None:
+    """Make a learner and do an update whenever told: its seconds, environment steps, and bytes of its messages."""
+    with _cores(cores):
+        learner = make()
+        inner = getattr(learner, "learner", learner)
+        inner.workers = counted = Counted(inner.workers)
+        try:
+            while pipe.recv():
+                counted.sizes.clear()
+                before, start = learner.env_steps, time.perf_counter()
+                learner.update()
+                pipe.send((time.perf_counter() - start, learner.env_steps - before, counted.sizes))
+        except (EOFError, KeyboardInterrupt):
+            return
+        finally:
+            if inner is not learner:
+                learner.close()
 
 
 @contextmanager

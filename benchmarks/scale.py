@@ -1,6 +1,6 @@
 """Two workers beside one, and the model for more: `alula bench scale`, as tables.
 
-    python benchmarks/scale.py [--presets panda-reach panda-lift] [--repeats 20] [--write]
+    python benchmarks/scale.py [--presets panda-reach panda-lift] [--repeats 40] [--write]
 
 On a quiet machine. `--write` puts them into benchmarks/results/scale.md, and beside it the JSON, scale.json.
 """
@@ -18,17 +18,17 @@ RESULTS = Path(__file__).parent / "results"
 HEAD = "# Workers\n\nMade by `python benchmarks/scale.py --write`; see [docs/scale.md](../../docs/scale.md)."
 
 
-def row(name: str, found: dict[str, float], one: dict[str, float]) -> str:
+def row(name: str, found: dict[str, float]) -> str:
     rate, low, high = (found[f"env_steps_per_s{end}"] for end in ("", "_min", "_max"))
-    times = rate / one["env_steps_per_s"]
-    return f"| {name} | {rate:.0f} ({low:.0f} to {high:.0f}) | {times:.2f} |"
+    times, lower, upper = (
+        found[f"times_one{end}"] for end in ("", "_lower_quartile", "_upper_quartile")
+    )
+    return f"| {name} | {rate:.0f} ({low:.0f} to {high:.0f}) | {times:.2f} ({lower:.2f} to {upper:.2f}) |"
 
 
 def section(data: dict[str, Any]) -> str:
     """The tables: what was measured, and apart from it what the model says."""
-    hardware, sizes, messages, one = (
-        data[k] for k in ("hardware", "sizes", "messages", "one_worker")
-    )
+    hardware, sizes, messages = (data[k] for k in ("hardware", "sizes", "messages"))
     n = sizes["n_envs"]
     lines = [
         f"## {data['preset']}",
@@ -36,14 +36,14 @@ def section(data: dict[str, Any]) -> str:
         f"{datetime.date.today()}, {hardware['cpu']}, {hardware['cores_used']} of {hardware['cores']} cores, load "
         f"{hardware['load_before']:.1f} at the start; {sizes['rollout_steps']} steps an update, steps of "
         f"{1e3 * data['control_dt_s']:g} ms in {1e3 * data['physics_dt_s']:g} ms of physics, {data['precision']}; "
-        f"{data['repeats']} updates in turns; torch {hardware['torch']}, MuJoCo {hardware['mujoco']}.",
+        f"{data['repeats']} updates of each in turns; torch {hardware['torch']}, MuJoCo {hardware['mujoco']}.",
         "",
-        "| workers, a core and a thread each | environment steps/s: median (lowest to highest) | times one |",
+        "| workers, a core and a thread each | environment steps/s: median (lowest to highest) | times one: median (quartiles) |",
         "| --- | --- | --- |",
-        row(f"one, {n} environments", one, one),
-        row(f"two, {n // 2} each", data["two_workers"], one),
-        row(f"two, {n} each", data["two_workers_twice_the_environments"], one),
-        row(f"two, {n} each, no messages", data["two_workers_without_messages"], one),
+        row(f"one, {n} environments", data["one_worker"]),
+        row(f"two, {n // 2} each", data["two_workers"]),
+        row(f"two, {n} each", data["two_workers_twice_the_environments"]),
+        row(f"two, {n} each, no messages", data["two_workers_without_messages"]),
         "",
         f"Messages between the two: {messages['of_an_update']} an update, {messages['bytes_of_an_update']} bytes in all. Times of "
         f"{len(messages['seconds_by_bytes'])} sizes, 4 bytes to 4 MiB, fit 2 alpha + beta b with alpha = "
@@ -67,7 +67,7 @@ def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=["panda-reach", "panda-lift"])
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument(
         "--write", action="store_true", help="write results/scale.md and scale.json"
     )

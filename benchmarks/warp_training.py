@@ -1,6 +1,6 @@
 """Train an arm's preset in MuJoCo Warp on the CPU: the way from Warp to C MuJoCo, on a machine without a GPU.
 
-    python benchmarks/warp_training.py panda-reach --seed 100 --out reach.onnx
+    python benchmarks/warp_training.py panda-reach --seed 100 --out reach.onnx [--updates 150]
     alula evaluate reach.onnx --sim mujoco-warp --randomized --episodes 1000 --seed 7
 
 Needs `pip install "alula[warp]"`. `--out` holds what has been learned so far, also after Ctrl-C. With a GPU,
@@ -9,6 +9,7 @@ Needs `pip install "alula[warp]"`. `--out` holds what has been learned so far, a
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import track
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("preset")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--updates", type=int, help="another number than the preset's")
     chosen = parser.parse_args()
     if not chosen.out.parent.is_dir():
         parser.error(f"--out {chosen.out}: its folder is not there")
@@ -39,6 +41,7 @@ def main() -> None:
     assert isinstance(robot, Arm)
     assert isinstance(sim, ArmSimConfig)
     assert isinstance(algo, PpoConfig)
+    algo = replace(algo, updates=chosen.updates or algo.updates)
     arms = WarpArm(robot, task, sim, algo.n_envs, staggered=True, device="cpu")
     spaces = Spaces(
         n_actions=len(sim.action_size(robot)),

@@ -130,7 +130,7 @@ class PpoLearner:
             device: where networks and rollouts lie.
             workers: those that learn the same from environments of their own.
         """
-        self.config, self.simulator, self._workers = config, simulator, workers
+        self.config, self.simulator, self.workers = config, simulator, workers
         self.updates_done = self.env_steps = 0
         self._seed, self._n_actions, self.device = seed, spaces.n_actions, device
         acting = self._n_acting = spaces.n_actions + spaces.assisting_actions
@@ -159,11 +159,11 @@ class PpoLearner:
 
     def _own_seed(self) -> int:
         """Another one for each worker and update; seeds of trainings are below 2^32."""
-        return self._seed + self.updates_done + (self._workers.rank << 40)
+        return self._seed + self.updates_done + (self.workers.rank << 40)
 
     def _draw_apart(self) -> None:
         """Other actions than worker 0's; torch takes 32 bits of a seed, so it is hashed."""
-        if self._workers.rank:
+        if self.workers.rank:
             hashed = np.random.SeedSequence(self._own_seed()).generate_state(1)
             self._random.manual_seed(int(hashed[0]))
 
@@ -183,8 +183,8 @@ class PpoLearner:
         return self._acting == self._n_actions
 
     def _take_in(self, rollout: Rollout) -> None:
-        self.actor_normalizer.update(rollout.observation.flatten(0, 1), self._workers)
-        self.critic_normalizer.update(rollout.privileged.flatten(0, 1), self._workers)
+        self.actor_normalizer.update(rollout.observation.flatten(0, 1), self.workers)
+        self.critic_normalizer.update(rollout.privileged.flatten(0, 1), self.workers)
 
     @torch.no_grad()
     def collect(self) -> Rollout:
@@ -200,7 +200,7 @@ class PpoLearner:
             outcome = (moved.reward, moved.terminated, moved.ended, moved.final.privileged)
             rows.append((seen.observation, action, mean, seen.privileged, *outcome))
             self._now = moved.now
-        self.env_steps += steps * self.simulator.n_envs * self._workers.count
+        self.env_steps += steps * self.simulator.n_envs * self.workers.count
         o, action, mean, q, reward, terminated, ended, final = (
             torch.stack(column) for column in zip(*rows, strict=True)
         )
@@ -242,20 +242,20 @@ class PpoLearner:
             c.gamma, c.gae_lambda,
         )  # fmt: skip
         target = advantage + rollout.value
-        self.value_normalizer.update(target.reshape(-1, 1), self._workers)
+        self.value_normalizer.update(target.reshape(-1, 1), self.workers)
         batch = (
             self.actor_normalizer(rollout.observation),
             rollout.action,
             rollout.log_likelihood,
             self.critic_normalizer(rollout.privileged),
-            standardized(advantage, self._workers),
+            standardized(advantage, self.workers),
             (target - self.value_normalizer.mean) / self.value_normalizer.std,
         )
         value_loss, kl = self._learn([x.flatten(0, 1) for x in batch])
         self._take_in(rollout)
         self.updates_done += 1
         seen = torch.stack([rollout.reward.mean(), rollout.terminated.mean()])
-        reward, failed = self._workers.average(seen).tolist()
+        reward, failed = self.workers.average(seen).tolist()
         return PpoStatistics(
             cost=-reward,
             failed=failed,
@@ -272,7 +272,7 @@ class PpoLearner:
         for _ in range(c.epochs):
             order = torch.randperm(size, generator=self._random, device=self.device)
             parts = [self._descend(*(x[p] for x in batch)) for p in order.chunk(c.minibatches)]
-            found = self._workers.average(torch.stack(parts).mean(0))
+            found = self.workers.average(torch.stack(parts).mean(0))
             self._adapt(float(found[1]))
         return float(found[0]), float(found[1])
 
@@ -292,7 +292,7 @@ class PpoLearner:
         loss = policy_loss + c.value_weight * value_loss - weight * entropy
         self._adam.zero_grad()
         loss.backward()
-        average_gradients(self._parameters, self._workers)
+        average_gradients(self._parameters, self.workers)
         torch.nn.utils.clip_grad_norm_(self._parameters, c.max_grad_norm)
         self._adam.step()
         # KL(old | new) = E[rho - 1 - log rho], never negative (Schulman 2020)

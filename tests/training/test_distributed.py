@@ -108,8 +108,8 @@ class Replayed(PpoLearner):
     """A learner that sees given rollouts, or its share of them."""
 
     def collect(self) -> Rollout:
-        share = N // self._workers.count
-        mine = slice(self._workers.rank * share, (self._workers.rank + 1) * share)
+        share = N // self.workers.count
+        mine = slice(self.workers.rank * share, (self.workers.rank + 1) * share)
         self.seen = getattr(self, "seen", -1) + 1
         given = vars(rollouts()[self.seen])
         return Rollout(**{name: x[:, mine] for name, x in given.items()})
