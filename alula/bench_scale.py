@@ -228,6 +228,8 @@ def _rates(
     from rich.console import Console
     from rich.progress import track
 
+    from alula.training.distributed import start_deaf
+
     context, told = multiprocessing.get_context("spawn"), Console(stderr=True)
     seconds: dict[str, list[float]] = {name: [] for name in made}
     steps, sizes = dict.fromkeys(made, 0), []
@@ -235,7 +237,9 @@ def _rates(
     try:
         for name, make in made.items():
             pipes[name], theirs = context.Pipe()
-            context.Process(target=_serve, args=(make, 2 if name in TWO else 1, theirs)).start()
+            # Ctrl-C is for this process; the others end when nobody holds their pipe any more.
+            cores = 2 if name in TWO else 1
+            start_deaf(context.Process(target=_serve, args=(make, cores, theirs)))
             theirs.close()
         for k in track(range(WARM_UP + repeats), "updates", console=told, transient=True):
             for name, pipe in pipes.items():
@@ -279,7 +283,7 @@ def _serve(make: Callable[[], Any], cores: int, pipe: Connection) -> None:
                 before, start = learner.env_steps, time.perf_counter()
                 learner.update()
                 pipe.send((time.perf_counter() - start, learner.env_steps - before, counted.sizes))
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, BrokenPipeError):
             return
         finally:
             if inner is not learner:

@@ -12,7 +12,6 @@ started anew from what worker 0 kept of the last update, with new episodes, and 
 import multiprocessing
 import os
 import shutil
-import signal
 import statistics
 import tempfile
 import threading
@@ -21,6 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -35,6 +35,7 @@ from alula.errors import AlulaError
 from alula.policies.network import Network
 from alula.training.layers import Workers
 from alula.training.ppo import PpoLearner, PpoStatistics
+from alula.training.scale import held_back
 from alula.training.shared_memory import SHARED_MEMORY
 
 TIMEOUT = timedelta(minutes=5)
@@ -100,7 +101,8 @@ class DataParallelPpo:
             follower = context.Process(
                 target=_follow, args=(self._make, folder, rank, self._count, theirs), daemon=True
             )
-            follower.start()
+            # Ctrl-C is for worker 0, which finishes its update and then ends the others.
+            start_deaf(follower)
             theirs.close()
             self._followers.append(follower)
             self._pipes.append(pipe)
@@ -179,10 +181,16 @@ class DataParallelPpo:
         raise error
 
 
+def start_deaf(process: BaseProcess) -> None:
+    """Start a process that never hears of Ctrl-C."""
+    # Python's helper of processes comes with the first one, and would let Ctrl-C in again.
+    resource_tracker.ensure_running()
+    with held_back():
+        process.start()
+
+
 def _follow(make: Make, folder: Path, rank: int, count: int, pipe: Connection) -> None:
     """A worker but the first: does what it is told until worker 0 is gone."""
-    # Ctrl-C is for worker 0, which finishes its update and then ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_worker_0, args=(folder,), daemon=True).start()
     try:
         learner = make(ProcessWorkers(folder, rank, count))
@@ -229,7 +237,7 @@ def message_seconds(sizes: Sequence[int], repeats: int) -> dict[int, float]:
     folder = Path(tempfile.mkdtemp(prefix="alula-workers-"))
     context = multiprocessing.get_context("spawn")
     other = context.Process(target=_exchange, args=(folder, 1, sizes, repeats), daemon=True)
-    other.start()
+    start_deaf(other)
     try:
         return _exchange(folder, 0, sizes, repeats)
     finally:

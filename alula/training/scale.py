@@ -78,7 +78,7 @@ def ray_session(
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         yield ray, min(workers or cores, cores)
     finally:
-        with _held_back():
+        with held_back():
             ray.shutdown()
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -95,7 +95,7 @@ def _start(
         ray.init(address=address, **quiet)
         return
     # Ctrl-C is for this process alone: Ray's inherit that it is held back, and end with this one.
-    with _held_back():
+    with held_back():
         ray.init(
             address="local",
             num_cpus=workers or len(os.sched_getaffinity(0)),
@@ -190,13 +190,13 @@ def _import_ray(*, local: bool) -> ModuleType:
 
 
 @contextmanager
-def _held_back() -> Iterator[None]:
-    """Ctrl-C waits until the block has ended."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def held_back() -> Iterator[None]:
+    """Ctrl-C waits until the block has ended; processes that are started in it never hear of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _told(error: BaseException) -> str:
