@@ -1,7 +1,7 @@
 """A backend of torch.distributed for processes of one machine: they add up tensors in memory that all of them share.
 
 torch's own backend for CPUs, gloo, sends them through sockets of the loopback interface, each time from thread to thread,
-which takes ten times as long and more. Gloo has learnt to share memory too (pytorch/gloo pull request 458); once torch
+which takes some times as long (docs/scale.md). Gloo has learnt to share memory too (pytorch/gloo pull request 458); once torch
 brings such a gloo, this file can go.
 
 Each process writes its tensor into a row of its own. When all have, each adds up its share of the columns; when all have
