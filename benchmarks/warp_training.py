@@ -38,9 +38,10 @@ def main() -> None:
     preset = get_preset(chosen.preset)
     robot, task = build_robot(preset), build_task(preset.task)
     sim, algo = preset.sim, preset.algo
-    assert isinstance(robot, Arm)
-    assert isinstance(sim, ArmSimConfig)
-    assert isinstance(algo, PpoConfig)
+    if not (
+        isinstance(robot, Arm) and isinstance(sim, ArmSimConfig) and isinstance(algo, PpoConfig)
+    ):
+        parser.error(f"preset {preset.name}; allowed: an arm's that learns by PPO")
     algo = replace(algo, updates=chosen.updates or algo.updates)
     arms = WarpArm(robot, task, sim, algo.n_envs, staggered=True, device="cpu")
     spaces = Spaces(

@@ -68,7 +68,7 @@ class ProcessWorkers:
 
     def average(self, x: Tensor) -> Tensor:
         """The mean of a tensor over all workers, the same bits in each."""
-        total = x.detach().clone()
+        total = x.detach().clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total.div_(self.count)
 
