@@ -1,6 +1,6 @@
 """Two workers beside one, and the model for more: `alula bench scale`, as tables.
 
-    python benchmarks/scale.py [--presets panda-reach panda-lift] [--repeats 40] [--write]
+    python benchmarks/scale.py [--presets panda-reach panda-lift] [--repeats 80] [--write]
 
 On a quiet machine. `--write` puts them into benchmarks/results/scale.md, and beside it the JSON, scale.json.
 """
@@ -67,7 +67,7 @@ def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=["panda-reach", "panda-lift"])
-    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=80)
     parser.add_argument(
         "--write", action="store_true", help="write results/scale.md and scale.json"
     )
